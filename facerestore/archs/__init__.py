@@ -1,0 +1,17 @@
+"""Networks.  A new one is a file with its class, one import below, and a YAML that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from facerestore.registry import ARCHS
+
+__all__ = ["build_network"]
+
+
+def build_network(options: Mapping[str, Any]) -> nn.Module:
+    """The network of `{"type": ..., **keywords}`; `weights: PATH` loads a file into it."""
+    return ARCHS.build(options)

@@ -1,0 +1,57 @@
+"""What networks return: the contract that lets any generator meet any discriminator, loss and method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+Range = tuple[float, float]
+
+
+@dataclass
+class GeneratorOutput:
+    """What a generator returns.  `offers` of its class names the fields that it fills."""
+
+    image: Tensor | None  # (N, C, H, W); None where only codes were asked for
+    rgbs: list[Tensor] | None = None  # intermediate pictures, coarse to fine
+    latents: Tensor | None = None  # style codes (N, layers, dim)
+    logits: Tensor | None = None  # code predictions (N, positions, codes)
+    codes: Tensor | None = None  # code indices (N, positions)
+    code_loss: Tensor | None = None  # codebook and commitment terms (scalar)
+    feat: Tensor | None = None  # encoder features (N, C, h, w)
+
+
+@dataclass
+class DiscriminatorOutput:
+    """What a discriminator returns: logits (a tensor, or one for each scale), and features where it offers them."""
+
+    logits: Tensor | list[Tensor]
+    feats: list[Tensor] | None = None
+
+
+class Network(nn.Module):
+    """What every registered network declares beside its layers."""
+
+    offers: ClassVar[frozenset[str]] = frozenset()  # the output's fields that it fills
+    input_range: ClassVar[Range | None] = None  # of pictures; None: it works in any
+    output_range: ClassVar[Range | None] = None
+
+    @classmethod
+    def keywords_of(cls, state: dict[str, Tensor]) -> dict[str, Any] | None:
+        """Constructor keywords of the network whose state dict this is, or None where it is another class's."""
+        return None
+
+
+class Generator(Network):
+    """Maps a picture or a code to a :class:`GeneratorOutput`.  `upscale`: output side / input side."""
+
+    offers = frozenset({"image"})
+    upscale: int = 1
+
+
+class Discriminator(Network):
+    """Maps a picture to a :class:`DiscriminatorOutput`."""
+
+    offers = frozenset({"logits"})

@@ -1,0 +1,16 @@
+"""Data sets.  A new one is a file with its class, one import below, and a YAML that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from facerestore.data.base import FaceDataset
+from facerestore.registry import DATASETS
+
+__all__ = ["build_dataset"]
+
+
+def build_dataset(options: Mapping[str, Any]) -> FaceDataset:
+    """The data set of `{"type": ..., **keywords}`."""
+    return DATASETS.build(options)

@@ -1,0 +1,241 @@
+"""Names in a YAML file to classes, with the class's signature as its documentation and its check.
+
+A component is registered by a decorator and built from `{"type": NAME, **keywords}`.  Its keywords are bound against the
+constructor's signature and converted by its type hints (msgspec), so that a wrong one is refused in one sentence before
+anything is built.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+import re
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from torch import nn
+
+from facerestore.errors import OptionError, listed, nearest
+
+T = TypeVar("T")
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A keyword that names a file of weights.  Declared in a class's `weight_files`; the builder loads it, not the class."""
+
+    module: str = ""  # the part of the component that it fills ("" = all of it)
+    default: str | None = None  # "torchvision:VGG19" = torchvision's published file
+    required: bool = False  # whether the component is useless without
+    extra_keys: bool = False  # whether the file may hold more than the part needs
+    doc: str = "file of weights, or 'random'"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Marks a parameter whose value is itself a registered component, given as `{"type": ..., ...}`."""
+
+    registry: Registry
+    offers: tuple[str, ...] = ()  # what the outputs of a network in this place must hold
+    frozen: bool = False  # a network that is only looked through, never trained: it needs weights
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword of a registered component."""
+
+    name: str
+    hint: Any
+    default: Any
+    doc: str
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED
+
+    @property
+    def part(self) -> Part | None:
+        return next((m for m in getattr(self.hint, "__metadata__", ()) if isinstance(m, Part)), None)
+
+
+class Registry:
+    """Classes and functions of one kind by name.  `package` is imported at the first look-up, which registers them."""
+
+    def __init__(self, kind: str, package: str):
+        self.kind, self.package = kind, package
+        self._entries: dict[str, Callable] = {}
+
+    def register(self, name: str | None = None) -> Callable[[T], T]:
+        """Decorator: put a class or function under its own name (or `name`)."""
+
+        def decorate(entry: T) -> T:
+            key = name or entry.__name__
+            if key in self._entries:
+                raise ValueError(f"two {self.kind}s are called {key!r}")
+            if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry).parameters.values()):
+                raise TypeError(f"{self.kind} {key!r} takes **kwargs, so its options cannot be checked: name its keywords")
+            self._entries[key] = entry
+            return entry
+
+        return decorate
+
+    def names(self) -> list[str]:
+        importlib.import_module(self.package)
+        return sorted(self._entries)
+
+    def get(self, name: str) -> Callable:
+        """The class or function called `name`; OptionError where there is none."""
+        names = self.names()
+        if not isinstance(name, str) or name not in self._entries:
+            hint = nearest(name, names) or f" (there are {listed(names)})"
+            raise OptionError(f"there is no {self.kind} called {name!r}{hint}", ("type",))
+        return self._entries[name]
+
+    def check(self, options: Any, inherited: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The converted keywords of `options`, nothing built.  `inherited` gives values for keywords left out."""
+        if not isinstance(options, Mapping):
+            raise OptionError(f"a {self.kind} is given as a mapping with its `type`, not as {options!r:.60}")
+        if options.get("type") is None:
+            raise OptionError(f"the {self.kind}'s `type` is missing (one of {listed(self.names())})", ("type",))
+        entry = self.get(options["type"])
+        return check_keywords(entry, {k: v for k, v in options.items() if k != "type"}, options["type"], inherited)
+
+    def build(self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None) -> Any:
+        """The component of `options`, its parts built and its weight files loaded."""
+        keywords = self.check(options, inherited)
+        entry = self.get(options["type"])
+        files = {k: keywords.pop(k) for k in weight_files(entry) if k in keywords}
+        for parameter in parameters_of(entry):
+            if parameter.part and keywords.get(parameter.name) is not None:
+                keywords[parameter.name] = parameter.part.registry.build(keywords[parameter.name], inherited)
+        if not inspect.isclass(entry):
+            return functools.partial(entry, **keywords)
+        component = entry(**keywords)
+        load_weight_files(component, files)
+        return component
+
+
+ARCHS = Registry("network", "facerestore.archs")
+DATASETS = Registry("data set", "facerestore.data")
+LOSSES = Registry("loss", "facerestore.losses")
+METRICS = Registry("metric", "facerestore.metrics")
+MODELS = Registry("method", "facerestore.models")
+
+Loss = Annotated[nn.Module, Part(LOSSES)]
+
+
+def weight_files(entry: Callable) -> dict[str, WeightFile]:
+    """Keywords of a component that name files of weights."""
+    return getattr(entry, "weight_files", {})
+
+
+def load_weight_files(component: nn.Module, files: Mapping[str, str | None]) -> None:
+    """Load what `files` (keyword -> path, 'random' or None) names into the component's declared parts."""
+    from facerestore.checkpoint import load_declared_weights
+
+    for keyword, declared in weight_files(type(component)).items():
+        load_declared_weights(component, keyword, declared, files.get(keyword))
+
+
+def parameters_of(entry: Callable) -> list[Parameter]:
+    """What may be given in a YAML: a class's constructor keywords, or a function's keyword-only parameters."""
+    function = entry.__init__ if inspect.isclass(entry) else entry
+    hints = typing.get_type_hints(function, include_extras=True)
+    docs = argument_docs(entry)
+    found = []
+    for name, p in inspect.signature(entry).parameters.items():
+        if inspect.isclass(entry) or p.kind is p.KEYWORD_ONLY:
+            found.append(Parameter(name, hints.get(name, Any), p.default, docs.get(name, "")))
+    for name, declared in weight_files(entry).items():
+        found.append(Parameter(name, str | None, None, declared.doc))
+    return found
+
+
+def argument_docs(entry: Callable) -> dict[str, str]:
+    """The `Args:` section of a docstring, by parameter."""
+    text = inspect.getdoc(entry) or ""
+    if inspect.isclass(entry) and entry.__init__.__doc__:
+        text += "\n" + inspect.cleandoc(entry.__init__.__doc__)
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", text, re.MULTILINE)
+    docs: dict[str, str] = {}
+    name = None
+    for line in section[1].splitlines() if section else ():
+        if head := re.match(r"^ {4}(\w+):\s*(.*)", line):
+            name = head[1]
+            docs[name] = head[2]
+        elif name and line.strip():
+            docs[name] += " " + line.strip()
+    return docs
+
+
+def check_keywords(
+    entry: Callable, given: Mapping[str, Any], what: str, inherited: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """`given` bound against the signature of `entry` and converted by its hints; refuses unknown and missing ones."""
+    parameters = {p.name: p for p in parameters_of(entry)}
+    refuse_unknown(given, parameters, what)
+    values = {k: v for k, v in (inherited or {}).items() if k in parameters} | dict(given)
+    for p in parameters.values():
+        if p.required and p.name not in values:
+            raise OptionError(f"{what} needs `{p.name}`" + (f": {p.doc}" if p.doc else ""), (p.name,))
+    return {name: check_value(parameters[name], value, inherited) for name, value in values.items()}
+
+
+def refuse_unknown(given: Iterable[str], known: Collection[str], what: str) -> None:
+    for key in given:
+        if key not in known:
+            hint = nearest(key, known) or (f" (it takes {listed(sorted(known))})" if known else " (it takes none)")
+            raise OptionError(f"{what} has no option `{key}`{hint}", (key,))
+
+
+def check_value(parameter: Parameter, value: Any, inherited: Mapping[str, Any] | None = None) -> Any:
+    """`value` as the parameter's type; OptionError with what was expected where it cannot be one."""
+    if parameter.part:
+        if value is None and parameter.default is None:
+            return None
+        try:
+            parameter.part.registry.check(value, inherited)
+        except OptionError as error:
+            raise error.within((parameter.name,)) from None
+        return value
+    try:
+        return convert(value, parameter.hint)
+    except OptionError as error:
+        raise OptionError(f"`{parameter.name}` {error.message}", (parameter.name, *error.path)) from None
+
+
+def convert(value: Any, hint: Any) -> Any:
+    """`value` as type `hint`, an integral float (5e3) as an int where that is asked for.  NaN and infinity are refused."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OptionError(f"is {value}, not a finite number")
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        if isinstance(value, float) and value.is_integer():
+            try:
+                return msgspec.convert(int(value), hint)
+            except msgspec.ValidationError:
+                pass
+        raise OptionError(_sentence(str(error), value)) from None
+
+
+def _sentence(message: str, value: Any) -> str:
+    """msgspec's message in our words: 'must be a whole number, not "abc"'."""
+    shown = f"{value!r:.60}"
+    place = re.search(r" - at `\$(.*)`", message)
+    message = re.sub(r" - at `.*`", "", message)
+    expected = re.search(r"Expected (.*?)(?:, got .*)?$", message)
+    if not expected:
+        return f"is {shown}: {message[0].lower() + message[1:]}"
+    words = expected[1].replace("`", "")
+    for short, long in (("int", "whole number"), ("float", "number"), ("str", "text"), ("bool", "true or false"),
+                        ("array", "list"), ("object", "mapping"), ("null", "nothing (~)"), (" | ", " or ")):  # fmt: skip
+        words = re.sub(rf"\b{short}\b" if short.isalpha() else re.escape(short), long, words)
+    where = f" (item {place[1]})" if place and place[1] else ""
+    return f"must be {words}, not {shown}{where}"
