@@ -79,7 +79,9 @@ class Registry:
             if key in self._entries:
                 raise ValueError(f"two {self.kind}s are called {key!r}")
             if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry).parameters.values()):
-                raise TypeError(f"{self.kind} {key!r} takes **kwargs, so its options cannot be checked: name its keywords")
+                raise TypeError(
+                    f"{self.kind} {key!r} takes **kwargs, so its options cannot be checked: name its keywords"
+                )
             self._entries[key] = entry
             return entry
 
@@ -117,7 +119,8 @@ class Registry:
         if not inspect.isclass(entry):
             return functools.partial(entry, **keywords)
         component = entry(**keywords)
-        load_weight_files(component, files)
+        if weight_files(entry):
+            load_weight_files(component, files)
         return component
 
 
@@ -126,6 +129,7 @@ DATASETS = Registry("data set", "facerestore.data")
 LOSSES = Registry("loss", "facerestore.losses")
 METRICS = Registry("metric", "facerestore.metrics")
 MODELS = Registry("method", "facerestore.models")
+SCHEDULES = Registry("scheduler", "facerestore.engine.schedules")
 
 Loss = Annotated[nn.Module, Part(LOSSES)]
 
@@ -178,13 +182,20 @@ def check_keywords(
     entry: Callable, given: Mapping[str, Any], what: str, inherited: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """`given` bound against the signature of `entry` and converted by its hints; refuses unknown and missing ones."""
-    parameters = {p.name: p for p in parameters_of(entry)}
-    refuse_unknown(given, parameters, what)
-    values = {k: v for k, v in (inherited or {}).items() if k in parameters} | dict(given)
-    for p in parameters.values():
+    return bind(parameters_of(entry), given, what, inherited)
+
+
+def bind(
+    parameters: Iterable[Parameter], given: Mapping[str, Any], what: str, inherited: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """`given` as values of `parameters`.  `inherited` serves those that are left out."""
+    known = {p.name: p for p in parameters}
+    refuse_unknown(given, known, what)
+    values = {k: v for k, v in (inherited or {}).items() if k in known} | dict(given)
+    for p in known.values():
         if p.required and p.name not in values:
             raise OptionError(f"{what} needs `{p.name}`" + (f": {p.doc}" if p.doc else ""), (p.name,))
-    return {name: check_value(parameters[name], value, inherited) for name, value in values.items()}
+    return {name: check_value(known[name], value, inherited) for name, value in values.items()}
 
 
 def refuse_unknown(given: Iterable[str], known: Collection[str], what: str) -> None:

@@ -1,0 +1,226 @@
+"""Weights on disk: written whole or not at all, and told by their content when they are read.
+
+Our files are upstream's: a dict with `params` and `params_ema`.  Beside them stands `meta`: the network's type and keywords, the
+range of its pictures and the iteration, so that a file is enough to rebuild the network.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facerestore.errors import CheckpointError, listed
+from facerestore.registry import ARCHS, WeightFile
+
+State = dict[str, Tensor]
+STATE_KEYS = ("params_ema", "params", "state_dict", "g_ema")  # where published files keep their weights, best first
+
+
+@dataclass
+class Checkpoint:
+    """A file of weights: its state dicts by name, and what it says about itself."""
+
+    path: str
+    states: dict[str, State]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def state(self, key: str | None = None) -> State:
+        """The weights under `key`; by default the averaged ones where there are any."""
+        if key is None:
+            return next((self.states[k] for k in STATE_KEYS if k in self.states), next(iter(self.states.values())))
+        if key not in self.states:
+            raise CheckpointError(f"{self.path}: holds no {key!r}, only {listed(sorted(self.states))}")
+        return self.states[key]
+
+
+def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Read a file of weights.  CheckpointError where there is none, or it is damaged, or not one."""
+    content = read_torch(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not weights by name")
+    if _is_state(content):
+        states = {"params": content}
+    else:
+        states = {k: v for k, v in content.items() if isinstance(v, Mapping) and _is_state(v)}
+    if not states:
+        raise CheckpointError(f"{path}: no weights in it (its keys are {listed([str(k) for k in content])})")
+    meta = content.get("meta")
+    return Checkpoint(str(path), {k: _bare(v) for k, v in states.items()}, meta if isinstance(meta, dict) else {})
+
+
+def load_weights(
+    network: nn.Module,
+    path_or_state_dict: str | os.PathLike | Mapping[str, Tensor],
+    key: str | None = None,
+    strict: bool = True,
+) -> None:
+    """Load this project's or an upstream checkpoint into `network`.
+
+    Args:
+        network: the module to fill
+        path_or_state_dict: a file, or its weights by name
+        key: which weights of the file (`params`, `params_ema`); the averaged ones by default
+        strict: whether file and network must agree in every key; shapes must always agree
+
+    Raises:
+        CheckpointError: the file cannot be read, or is another network's; the message says which it looks like
+    """
+    if isinstance(path_or_state_dict, Mapping):
+        source, state = "the state dict", _bare(path_or_state_dict)
+    else:
+        source, state = str(path_or_state_dict), read_checkpoint(path_or_state_dict).state(key)
+    own = network.state_dict()
+    missing = [k for k in own if k not in state]
+    unexpected = [k for k in state if k not in own]
+    differing = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if differing or (strict and (missing or unexpected)) or len(missing) == len(own):
+        raise CheckpointError(f"{source}: {_mismatch(network, state, missing, unexpected, differing)}")
+    network.load_state_dict(state, strict=False)
+
+
+def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFile, value: str | None) -> None:
+    """Fill the part of `component` that `declared` names from the file that the options name."""
+    value = value or declared.default
+    kind = type(component).__name__
+    if value is None:
+        if declared.required:
+            raise CheckpointError(f"{kind} needs `{keyword}`: {declared.doc}")
+        return
+    if value == "random":
+        return
+    part = component.get_submodule(declared.module)
+    if value == "torchvision":
+        state = torchvision_weights(part.vgg_type)
+    else:
+        state = read_checkpoint(value).state()
+    if declared.extra_keys:
+        own = part.state_dict()
+        state = {k: v for k, v in state.items() if k in own}
+        if not state:
+            raise CheckpointError(f"{value}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
+    load_weights(part, state)
+
+
+def torchvision_weights(name: str) -> State:
+    """ImageNet weights of `vgg19` and the like: from torch's cache, or downloaded and checked against their hash."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{file.name} is needed and could not be downloaded ({error}): fetch {weights.url}, and put it into {file.parent} "
+            "or name it as `weights` (`weights: random` does without)"
+        ) from None
+
+
+def recognise(path: str | os.PathLike) -> tuple[str, dict[str, Any], Checkpoint]:
+    """The type and keywords of the network whose weights a file holds: from what it says, or from its keys and shapes."""
+    file = read_checkpoint(path)
+    if "type" in file.meta:
+        return file.meta["type"], dict(file.meta.get("keywords", {})), file
+    found = recognise_state(file.state())
+    if found is None:
+        raise CheckpointError(
+            f"{path}: its weights are of no network known here (keys such as {listed(list(file.state()), 3)})"
+        )
+    return *found, file
+
+
+def recognise_state(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
+    """The registered network whose state dict this is, with its keywords."""
+    for name in ARCHS.names():
+        keywords = ARCHS.get(name).keywords_of(dict(state))
+        if keywords is not None:
+            return name, keywords
+    return None
+
+
+def save_checkpoint(path: str | os.PathLike, states: Mapping[str, State], meta: Mapping[str, Any]) -> None:
+    """Write a network's weights: `states` holds `params` and, where there is an average, `params_ema`."""
+    tensors = {k: {n: t.detach().cpu().contiguous() for n, t in s.items()} for k, s in states.items()}
+    write_torch(path, {**tensors, "meta": dict(meta)})
+
+
+def read_torch(path: str | os.PathLike) -> Any:
+    """torch.load without code execution; CheckpointError that says why where it fails."""
+    if not os.path.exists(path):
+        raise CheckpointError(f"{path}: this file does not exist")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = (
+            "it holds Python objects other than tensors, which could run code"
+            if "weights_only" in str(error)
+            else str(error)
+        )
+        raise CheckpointError(f"{path}: not read: {reason.splitlines()[0]}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: the file is damaged or cut off, or no checkpoint at all ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def write_torch(path: str | os.PathLike, content: Any) -> None:
+    """torch.save that leaves either the whole new file or the old one."""
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def atomic_write(path: str | os.PathLike, write: Callable[[Any], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it into place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _is_state(value: Mapping) -> bool:
+    return bool(value) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _bare(state: Mapping[str, Tensor]) -> State:
+    """Without the `module.` that DataParallel puts before every key."""
+    wrapped = all(k.startswith("module.") for k in state)
+    return {k.removeprefix("module.") if wrapped else k: v for k, v in state.items()}
+
+
+def _mismatch(network: nn.Module, state: State, missing: list, unexpected: list, differing: list) -> str:
+    """What differs, and whose weights these seem to be."""
+    kind = type(network).__name__
+    found = recognise_state(state)
+    if found:
+        keywords = ", ".join(f"{k}={v!r}" for k, v in found[1].items())
+        whose = f"these are weights of {found[0]}({keywords}), which do not fit this {kind}"
+    else:
+        whose = f"these weights do not fit this {kind}"
+    parts = []
+    if differing:
+        shapes = (f"{k} is {tuple(state[k].shape)}, not {tuple(network.state_dict()[k].shape)}" for k in differing[:2])
+        parts.append("; ".join(shapes))
+    if missing:
+        parts.append(f"{len(missing)} missing ({listed(missing, 3)})")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unknown ({listed(unexpected, 3)})")
+    return f"{whose}: {'; '.join(parts)}"

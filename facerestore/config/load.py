@@ -1,0 +1,128 @@
+"""`load_options`: read, merge, check.  Nothing is built and no data is touched; the first fault ends it in one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from facerestore.config import schema
+from facerestore.config.checks import check_components
+from facerestore.config.tree import Tree, apply_overrides, from_file, from_mapping
+from facerestore.config.upstream import remove_meaningless
+from facerestore.errors import OptionError
+from facerestore.registry import Parameter, bind, check_value, parameters_of, refuse_unknown
+
+S = TypeVar("S")
+SECTIONS = ("datasets", "path", "train", "val", "logger", "dist_params")
+
+
+def load_options(path_or_dict: str | os.PathLike | Mapping[str, Any], overrides: Iterable[str] = ()) -> schema.Options:
+    """The checked options of a YAML file (or of a dict).
+
+    Args:
+        path_or_dict: the file, which may name another by `base:`, or its content
+        overrides: 'train.optim_g.lr=2e-4' and the like, laid over it
+
+    Raises:
+        OptionError: a key is unknown, missing, given twice or of a wrong type; the message names file, line, the key's full
+            path and the nearest right name
+    """
+    tree = from_mapping(path_or_dict) if isinstance(path_or_dict, Mapping) else from_file(path_or_dict)
+    apply_overrides(tree, overrides)
+    try:
+        options = _options(tree)
+        notes = check_components(options)
+    except OptionError as error:
+        raise tree.located(error) from None
+    return dataclasses.replace(options, notes=(*options.notes, *notes))
+
+
+def _options(tree: Tree) -> schema.Options:
+    data = from_mapping(tree.data).data
+    notes = remove_meaningless(data)
+    networks = {k: data.pop(k) for k in list(data) if k.startswith("network_")}
+    given = {k: data.pop(k) for k in SECTIONS if k in data}
+    refuse_unknown(
+        data, {*SECTIONS, "network_g", "network_d", *(p.name for p in _own(schema.Options))}, "an option file"
+    )
+    top = bind(_own(schema.Options), data, "an option file")
+    if not re.fullmatch(r"[^/\\\0]+", top["name"]) or top["name"].startswith("."):
+        raise OptionError("is the name of a folder: it holds no slash and does not start with a dot", ("name",))
+    return schema.Options(
+        **top,
+        networks={k: _split(schema.NetworkOptions, v, (k,)) for k, v in networks.items()},
+        datasets={k: _split(schema.DatasetOptions, v, ("datasets", k)) for k, v in _mapping(given, "datasets").items()},
+        path=_path(_mapping(given, "path"), sorted(networks)),
+        train=_train(_mapping(given, "train")) if "train" in given else None,
+        val=_section(schema.ValOptions, _mapping(given, "val"), ("val",)),
+        logger=_section(schema.LoggerOptions, _mapping(given, "logger"), ("logger",)),
+        dist_params=_section(schema.DistOptions, _mapping(given, "dist_params"), ("dist_params",)),
+        notes=tuple(notes),
+        source=tree.source,
+        raw=tree.data,
+    )
+
+
+def _mapping(sections: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = sections.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise OptionError(f"must be a section of `key: value` lines, not {value!r:.60}", (key,))
+    return value or {}
+
+
+def _own(cls: type) -> list[Parameter]:
+    """The fields of a section that a user writes."""
+    derived = {f.name for f in dataclasses.fields(cls) if f.metadata.get("derived")}
+    return [p for p in parameters_of(cls) if p.name not in derived]
+
+
+def _section(cls: type[S], data: Mapping[str, Any], path: tuple[str, ...], **derived: Any) -> S:
+    try:
+        return cls(**bind(_own(cls), data, f"`{path[-1]}`"), **derived)
+    except OptionError as error:
+        raise error.within(path) from None
+
+
+def _split(cls: type[S], data: Any, path: tuple[str, ...]) -> S:
+    """A component's section: the engine's keys as fields, `type` and all others as the component's."""
+    if not isinstance(data, Mapping):
+        raise OptionError(f"must be a section with a `type`, not {data!r:.60}", path)
+    own = {p.name for p in _own(cls)}
+    component = {k: v for k, v in data.items() if k == "type" or k not in own}
+    return _section(cls, {k: v for k, v in data.items() if k in own}, path, component=component)
+
+
+def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
+    own = {p.name for p in _own(schema.TrainOptions)}
+    optimizers = {k: v for k, v in data.items() if k.startswith("optim_")}
+    method = {k: v for k, v in data.items() if k not in own and k not in optimizers}
+    return _section(
+        schema.TrainOptions,
+        {k: v for k, v in data.items() if k in own},
+        ("train",),
+        optimizers={k: _split(schema.OptimizerOptions, v, ("train", k)) for k, v in optimizers.items()},
+        method=method,
+    )
+
+
+def _path(data: Mapping[str, Any], networks: list[str]) -> schema.PathOptions:
+    """`path`, whose keys for single networks (`pretrain_network_g`, `param_key_g`, `strict_load_g`) are gathered by kind."""
+    short = {n.removeprefix("network_"): n for n in networks}
+    kinds = {"pretrain_network_": ("pretrain", str | None), "param_key_": ("param_key", str | None),
+             "strict_load_": ("strict_load", bool | None)}  # fmt: skip
+    gathered: dict[str, dict[str, Any]] = {"pretrain": {}, "param_key": {}, "strict_load": {}}
+    rest = dict(data)
+    known = {p.name for p in _own(schema.PathOptions)} | {prefix + s for prefix in kinds for s in short}
+    try:
+        refuse_unknown(data, known, "`path`")
+        for prefix, (kind, hint) in kinds.items():
+            for key in [k for k in rest if k.startswith(prefix)]:
+                value = check_value(Parameter(key, hint, None, ""), rest.pop(key))
+                if value is not None:
+                    gathered[kind][short[key.removeprefix(prefix)]] = value
+    except OptionError as error:
+        raise error.within(("path",)) from None
+    return _section(schema.PathOptions, rest, ("path",), **gathered)

@@ -1,0 +1,218 @@
+"""The engine's own sections of an option file: what each key means, its type, its range, its default.
+
+Networks, data sets, losses, metrics and methods are not here: their constructors' signatures are their schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Component = dict[str, Any]  # {"type": ..., **keywords}, checked by its own signature
+
+
+def derived(default_factory: Callable[[], Any] = dict) -> Any:
+    """A field that is filled from keys of the section that are not the engine's own, or from around it."""
+    return field(default_factory=default_factory, metadata={"derived": True})
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """One entry of `datasets`.  All other keys are the data set's own.
+
+    Args:
+        type: the data set's class
+        name: how logs and reports call it
+        batch_size_per_gpu: samples of a batch on each process
+        num_worker_per_gpu: loader processes for each training process; 0 loads in the training process itself
+        dataset_enlarge_ratio: how often every picture comes in an epoch
+        use_shuffle: whether each epoch has an order of its own
+        crops_per_image: how many successive samples are drawn from one picture (16 with batches of 16: a batch of one picture)
+    """
+
+    type: str
+    name: str = ""
+    batch_size_per_gpu: Count = 1
+    num_worker_per_gpu: Whole = 0
+    dataset_enlarge_ratio: Count = 1
+    use_shuffle: bool = True
+    crops_per_image: Count = 1
+    component: Component = derived()
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """One `network_X` section.  All other keys are the network's own.
+
+    Args:
+        type: the network's class
+        weights: file to start from, 'random', or another network of this file to start as a copy of (`network_g`)
+        init_std: draw convolution and linear weights from N(0, init_std²), with zero biases, instead of the network's own way
+    """
+
+    type: str
+    weights: str | None = None
+    init_std: Positive | None = None
+    component: Component = derived()
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """One `optim_X` section.  All other keys are the optimizer's own (`weight_decay`, `eps`, `amsgrad`, ...).
+
+    Args:
+        type: a class of torch.optim
+        lr: learning rate
+        betas: coefficients of Adam's running averages; the method's published ones by default
+    """
+
+    type: str
+    lr: NonNegative
+    betas: tuple[Annotated[float, Meta(ge=0, lt=1)], Annotated[float, Meta(ge=0, lt=1)]] | None = None
+    component: Component = derived()
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """`train`.  All other keys are the method's own (its losses, their weights, its periods).
+
+    Args:
+        total_iter: iterations in all
+        warmup_iter: iterations over which the learning rate rises linearly to its value; -1 for none
+        scheduler: how the learning rate falls; constant by default
+        ema_decay: decay of the moving average of the generator's weights; 0 for none; the method's published one by default
+        randomize_noise: whether a StyleGAN2 decoder draws new noise in training
+        clip_grad_norm: upper bound on the norm of each phase's gradient
+        precision: arithmetic of the forward pass
+        channels_last: whether pictures lie in memory channel by channel within each pixel
+    """
+
+    total_iter: Count
+    warmup_iter: Annotated[int, Meta(ge=-1)] = -1
+    scheduler: Component | None = None
+    ema_decay: Share | None = None
+    randomize_noise: bool = True
+    clip_grad_norm: Positive | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    optimizers: dict[str, OptimizerOptions] = derived()
+    method: dict[str, Any] = derived()
+
+
+@dataclass(frozen=True)
+class ValOptions:
+    """`val`: what is measured, when, and what is kept.
+
+    Args:
+        val_freq: iterations from one validation to the next; none by default
+        save_img: whether restored pictures are written
+        suffix: ending of their file names; the run's name by default
+        metrics: what is measured, by a name of your choice
+        baseline: what the restorations are compared with, where the input is smaller than the truth
+        pbar: whether a progress bar is shown
+        report: whether report.html is written
+        report_pictures: how many pictures of each data set the report shows
+    """
+
+    val_freq: Count | None = None
+    save_img: bool = True
+    suffix: str | None = None
+    metrics: dict[str, Component] = field(default_factory=dict)
+    baseline: Literal["none", "bicubic"] = "bicubic"
+    pbar: bool = True
+    report: bool = True
+    report_pictures: Count = 24
+
+
+@dataclass(frozen=True)
+class LoggerOptions:
+    """`logger`.
+
+    Args:
+        print_freq: iterations from one line of the log to the next
+        save_checkpoint_freq: iterations from one checkpoint to the next; only the last by default
+        keep_checkpoints: how many checkpoints are kept; all by default
+        use_tb_logger: whether TensorBoard's files are written
+    """
+
+    print_freq: Count = 100
+    save_checkpoint_freq: Count | None = None
+    keep_checkpoints: Count | None = None
+    use_tb_logger: bool = True
+
+
+@dataclass(frozen=True)
+class DistOptions:
+    """`dist_params`.
+
+    Args:
+        backend: how processes talk; nccl on CUDA and gloo on the CPU by default
+    """
+
+    backend: Literal["nccl", "gloo"] | None = None
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """`path`.  For each network X: `pretrain_network_X`, `param_key_X` (params or params_ema), `strict_load_X`.
+
+    Args:
+        experiments_root: the folder under which the run's own folder is made
+        results_root: the folder under which test results are written
+        resume_state: a training state to go on from
+        ignore_resume_networks: networks that are not read from the checkpoint on resume
+    """
+
+    experiments_root: str = "experiments"
+    results_root: str = "results"
+    resume_state: str | None = None
+    ignore_resume_networks: list[str] = field(default_factory=list)
+    pretrain: dict[str, str] = derived()  # network_X -> file
+    param_key: dict[str, str] = derived()
+    strict_load: dict[str, bool] = derived()
+
+
+@dataclass(frozen=True)
+class Options:
+    """A whole option file, checked.
+
+    Args:
+        name: the run's name: its results lie in experiments/NAME
+        model_type: the method's class
+        scale: how many times larger the output is than the input
+        num_gpu: 0 for the CPU; otherwise a GPU for each process where there is one (torchrun says how many processes)
+        manual_seed: what every random draw comes from
+        legacy: whether published behaviour that is wrong is brought back
+    """
+
+    name: str
+    model_type: str
+    scale: Count = 1
+    num_gpu: Annotated[int, Meta(ge=0)] | Literal["auto"] = "auto"
+    manual_seed: Whole = 0
+    legacy: bool = False
+    datasets: dict[str, DatasetOptions] = derived()
+    networks: dict[str, NetworkOptions] = derived()
+    path: PathOptions = derived(PathOptions)
+    train: TrainOptions | None = derived(lambda: None)
+    val: ValOptions = derived(ValOptions)
+    logger: LoggerOptions = derived(LoggerOptions)
+    dist_params: DistOptions = derived(DistOptions)
+    notes: tuple[str, ...] = derived(tuple)  # what a reader of the log should know about these options
+    source: str | None = derived(lambda: None)  # the file, where it was one
+    raw: dict[str, Any] = derived()  # the tree as it was read, base files and overrides in it
+
+    @property
+    def inherited(self) -> dict[str, Any]:
+        """What components take from the top of the file where their signatures have a place for it."""
+        return {"scale": self.scale, "legacy": self.legacy} | (
+            {"randomize_noise": self.train.randomize_noise} if self.train else {}
+        )

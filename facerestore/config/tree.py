@@ -1,0 +1,173 @@
+"""YAML files as trees that remember where every key stands, so that an error can name file and line."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facerestore import errors
+from facerestore.errors import OptionError
+
+MAX_NODES = 20_000  # an option file has a few hundred; anchors that multiply to more are an attack or a mistake
+
+
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+    """Safe YAML in which 1e-4 is a number (YAML 1.1, as PyYAML reads it, asks for 1.0e-4)."""
+
+
+_Loader.yaml_implicit_resolvers = copy.deepcopy(yaml.SafeLoader.yaml_implicit_resolvers)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+@dataclass
+class Tree:
+    """Plain dicts, lists and scalars, and the place ('gfpgan.yml:12') of every key."""
+
+    data: dict[str, Any]
+    places: dict[errors.Path, str] = field(default_factory=dict)
+    source: str = "the options"
+
+    def place(self, path: errors.Path) -> str:
+        """Where `path`, or the nearest section around it, stands."""
+        for end in range(len(path), 0, -1):
+            if found := self.places.get(path[:end]):
+                return found
+        return self.source
+
+    def located(self, error: OptionError) -> OptionError:
+        """The error with file, line and the key's full path in its sentence."""
+        key = f"{errors.dotted(error.path)}: " if error.path else ""
+        return OptionError(f"{self.place(error.path)}: {key}{error.message}", error.path)
+
+    def put(self, path: errors.Path, value: Any, place: str) -> None:
+        """Set one key, making the sections on the way to it."""
+        section = self.data
+        for depth, key in enumerate(path[:-1], 1):
+            if not isinstance(section.get(key), dict):
+                section[key] = {}
+                self.places.setdefault(path[:depth], place)
+            section = section[key]
+        section[path[-1]] = value
+        self.places[path] = place
+
+
+def from_mapping(data: Mapping[str, Any]) -> Tree:
+    return Tree(copy.deepcopy(dict(data)))
+
+
+def from_file(path: str | os.PathLike, _inside: tuple[Path, ...] = ()) -> Tree:
+    """Read a YAML file, and the file that its `base:` names underneath it."""
+    path = Path(path)
+    tree = _parse(path, _text(path))
+    base = tree.data.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise tree.located(OptionError("must be the name of a YAML file", ("base",)))
+    below = path.parent / base
+    if below.resolve() in (*_inside, path.resolve()):
+        raise tree.located(OptionError(f"{base} is based on this file in turn", ("base",)))
+    if not below.is_file():
+        raise tree.located(OptionError(f"the file {below} does not exist", ("base",)))
+    return _merged(from_file(below, (*_inside, path.resolve())), tree)
+
+
+def apply_overrides(tree: Tree, overrides: Iterable[str]) -> None:
+    """Put 'train.optim_g.lr=2e-4' (or BasicSR's 'train:optim_g:lr=2e-4') into the tree."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        path = tuple(re.split(r"[.:]", key.strip()))
+        if not equals or not all(path):
+            raise OptionError(f"--set {text!r}: give it as section.key=value")
+        try:
+            value = yaml.load(value, _Loader)
+        except yaml.YAMLError:
+            raise OptionError(f"--set {text!r}: the value is not YAML") from None
+        tree.put(path, value, f"--set {text}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise OptionError(f"{path}: the option file does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path}: the option file cannot be read ({error})") from None
+
+
+def _parse(path: Path, text: str) -> Tree:
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            tree = Tree({}, {}, str(path))
+            if not isinstance(node, yaml.MappingNode):
+                raise OptionError(f"{path}: holds no options (a mapping such as `name: my_run` is expected)")
+            tree.data = _Builder(loader, path, tree.places).build(node, ())
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise OptionError(f"{path}{line}: this is not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise OptionError(f"{path}: this is not YAML: {str(error).splitlines()[0]}") from None
+    return tree
+
+
+class _Builder:
+    """Nodes to plain values, with a place for every key, no key twice, and a bound on what aliases multiply to."""
+
+    def __init__(self, loader: _Loader, path: Path, places: dict[errors.Path, str]):
+        self.loader, self.path, self.places, self.nodes = loader, path, places, 0
+
+    def build(self, node: yaml.Node, at: errors.Path) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise OptionError(f"{self.path}: too large for an option file (over {MAX_NODES} values; repeated aliases?)")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, at)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._item(child, (*at, i)) for i, child in enumerate(node.value)]
+        return self.loader.construct_object(node)
+
+    def _item(self, node: yaml.Node, at: errors.Path) -> Any:
+        self.places[at] = f"{self.path}:{node.start_mark.line + 1}"
+        return self.build(node, at)
+
+    def _mapping(self, node: yaml.MappingNode, at: errors.Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = f"{self.path}:{key_node.start_mark.line + 1}"
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise OptionError(f"{place}: `<<` is not read here; use `base: other.yml`, or repeat the keys")
+            key = self.loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, (str, int)):
+                raise OptionError(f"{place}: a key must be a plain word")
+            key = str(key)
+            if key in result:
+                raise OptionError(f"{place}: {errors.dotted((*at, key))}: stands here twice; keep one of the two")
+            self.places[(*at, key)] = place
+            result[key] = self.build(value_node, (*at, key))
+        return result
+
+
+def _merged(below: Tree, above: Tree) -> Tree:
+    """`above` laid over `below`: sections merge key by key, everything else replaces."""
+
+    def merge(low: dict, high: dict) -> dict:
+        result = dict(low)
+        for key, value in high.items():
+            both = isinstance(value, dict) and isinstance(result.get(key), dict)
+            result[key] = merge(result[key], value) if both else value
+        return result
+
+    return Tree(merge(below.data, above.data), below.places | above.places, above.source)

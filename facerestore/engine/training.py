@@ -1,0 +1,159 @@
+"""One iteration of any method: learning rates, phases, optimizers, averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facerestore.data.batch import Batch
+from facerestore.engine import distributed
+from facerestore.engine.distributed import World
+from facerestore.engine.ema import averaged_copy, update_average
+from facerestore.engine.schedules import Schedule, constant, learning_rate
+from facerestore.engine.seeds import seed_of
+from facerestore.models.base import Method, Terms
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the engine runs an iteration, whatever the method."""
+
+    seed: int = 0
+    schedule: Schedule = constant
+    warmup_iter: int = -1
+    ema_decay: float = 0.0
+    ema_buffers: bool = True
+    clip_grad_norm: float | None = None
+    precision: str = "fp32"
+    channels_last: bool = False
+
+
+@dataclass
+class TrainingModel:
+    """A method with its networks, optimizers and averages: everything that an iteration needs and changes.
+
+    `networks` and `ema` are by `net_g`, `net_d`, ...; `optimizers` by `optim_g`, ....
+    """
+
+    method: Method
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    recipe: Recipe = Recipe()
+    world: World = World()
+    frozen: frozenset[str] = frozenset()  # networks that are looked through and never trained
+    meta: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each network's checkpoint says of it
+
+    def __post_init__(self) -> None:
+        self.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}
+        self.terms: dict[str, Tensor] = {}
+        names = [n for n in self.method.averaged if n in self.networks] if self.recipe.ema_decay > 0 else []
+        self.ema = {n: averaged_copy(self.networks[n]) for n in names}
+        self.method.engine = self
+        self.train()
+
+    def train(self, mode: bool = True) -> None:
+        """Put the networks into training or evaluation mode; frozen ones are always evaluated."""
+        for name, network in self.networks.items():
+            network.train(mode and name not in self.frozen)
+
+    def step(self, batch: Mapping[str, Any], it: int) -> dict[str, Tensor]:
+        """The whole iteration `it` (from 1).  Returns its terms, detached and still on the device."""
+        torch.manual_seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
+        self._set_learning_rates(it)
+        self.terms = {}
+        self.method.step(self._on_device(batch), it)
+        distributed.share_buffers(self.networks.values(), self.world)
+        for name, average in self.ema.items():
+            update_average(average, self.networks[name], self.recipe.ema_decay, self.recipe.ema_buffers)
+        return self.terms
+
+    @contextmanager
+    def phase(self, *names: str) -> Iterator[Terms]:
+        """See :meth:`facerestore.models.base.Method.phase`."""
+        updated = ["net_" + n for n in names]
+        parameters = [p for n in updated for p in self.trainable[n]]
+        with self._only_trainable(updated):
+            terms = Terms()
+            with self.autocast():
+                yield terms
+            if not terms:
+                return
+            torch.stack([t.float() for t in terms.values()]).sum().backward()
+        distributed.exchange_gradients(parameters, self.world)
+        if self.recipe.clip_grad_norm:
+            nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
+        for key, networks in self.method.optimizers.items():
+            if not set(networks).isdisjoint(updated):
+                self.optimizers[key].step()
+        for p in parameters:  # an optimizer that steps several networks must not find this phase's gradients again
+            p.grad = None
+        self.terms |= {k: v.detach() for k, v in (terms | terms.log).items()}
+
+    def draw(self, name: str, shape: Sequence[int], it: int) -> Tensor:
+        """See :meth:`facerestore.models.base.Method.draw`."""
+        device, rows = self.world.device, shape[0]
+        generator = torch.Generator(device).manual_seed(seed_of(self.recipe.seed, it, name))
+        whole = torch.randn((rows * self.world.size, *shape[1:]), generator=generator, device=device)
+        return whole[rows * self.world.rank : rows * (self.world.rank + 1)]
+
+    def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
+        """The restored pictures of a batch, in the data set's range."""
+        with self.evaluating():
+            return self.method.restore(self._on_device(batch), ema).float()
+
+    def restorations(self, batch: Mapping[str, Any], ema: bool = True) -> dict[str, Tensor]:
+        """The same by name, for methods with several restorers."""
+        with self.evaluating():
+            return {k: v.float() for k, v in self.method.restorations(self._on_device(batch), ema).items()}
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Networks in evaluation mode, no graph."""
+        was_training = any(n.training for n in self.networks.values())
+        self.train(False)
+        try:
+            with torch.no_grad(), self.autocast():
+                yield
+        finally:
+            self.train(was_training)
+
+    def autocast(self):
+        if self.recipe.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, torch.bfloat16)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The rate in force, by optimizer."""
+        return {k: o.param_groups[0]["lr"] for k, o in self.optimizers.items()}
+
+    def _set_learning_rates(self, it: int) -> None:
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.recipe.schedule, it, group["initial_lr"], self.recipe.warmup_iter)
+
+    @contextmanager
+    def _only_trainable(self, updated: list[str]) -> Iterator[None]:
+        """Freeze every network that is not `updated`; thaw afterwards what was trainable when the model was built."""
+        others = [p for n, ps in self.trainable.items() if n not in updated for p in ps]
+        for p in others:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in others:
+                p.requires_grad_(True)
+
+    def _on_device(self, batch: Mapping[str, Any]) -> Batch:
+        memory = torch.channels_last if self.recipe.channels_last else torch.preserve_format
+        moved = Batch()
+        for key, value in batch.items():
+            if isinstance(value, Tensor):
+                layout = memory if value.dim() == 4 else torch.preserve_format
+                value = value.to(self.world.device, non_blocking=True, memory_format=layout)
+            moved[key] = value
+        return moved

@@ -1,0 +1,95 @@
+"""What a training method is: the networks it trains, and one iteration written as phases.
+
+A method says what is minimised.  Freezing, zeroing, backward, gradient exchange, clipping, stepping and logging are done by
+the engine around each phase.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from facerestore.data.batch import Batch
+from facerestore.registry import ARCHS, Part
+
+GeneratorNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image",))]
+DiscriminatorNetwork = Annotated[nn.Module, Part(ARCHS, offers=("logits",))]
+
+
+class Terms(dict[str, Tensor]):
+    """The loss terms of a phase, which are summed and back-propagated; `log` holds values that are only reported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: dict[str, Tensor] = {}
+
+
+class Engine(Protocol):
+    """What the engine does for a method."""
+
+    networks: dict[str, nn.Module]
+    ema: dict[str, nn.Module]
+
+    def phase(self, *networks: str) -> AbstractContextManager[Terms]: ...
+
+    def draw(self, name: str, shape: Sequence[int], it: int) -> Tensor: ...
+
+
+class Method(ABC):
+    """The base of all methods.
+
+    A constructor's parameters `network_X` are the networks, ready to use; its other keywords are the method's part of the
+    `train` section.
+    """
+
+    optimizers: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # optim_X -> the networks that it steps
+    averaged: ClassVar[tuple[str, ...]] = ("net_g",)  # networks of which a moving average is kept
+    ema_decay: ClassVar[float] = 0.0  # where the options name none
+    needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
+
+    engine: Engine  # set by the engine when the method is built
+
+    @abstractmethod
+    def step(self, batch: Batch, it: int) -> None:
+        """One iteration, `it` from 1, as a sequence of phases."""
+
+    @abstractmethod
+    def restore(self, batch: Batch, ema: bool = True) -> Tensor:
+        """The restored pictures (N, 3, H, W) of a batch, in the data set's range."""
+
+    def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
+        """The same by name, for methods that train several restorers side by side."""
+        return {"restored": self.restore(batch, ema)}
+
+    def default_betas(self, optimizer: str) -> tuple[float, float]:
+        """Adam's betas where the options name none."""
+        return 0.9, 0.999
+
+    def state(self) -> dict[str, Any]:
+        """What the method must remember from one iteration to the next, beside its networks."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state` gave."""
+        if state:
+            raise ValueError(f"{type(self).__name__} remembers nothing, but the checkpoint holds {sorted(state)}")
+
+    def phase(self, *networks: str) -> AbstractContextManager[Terms]:
+        """A part of the iteration that updates `networks` ("g", "d", ...) and no others.
+
+        Within it all other networks are frozen.  At its end the sum of its terms is back-propagated, gradients are exchanged
+        between processes and clipped, and the networks' optimizers step.
+        """
+        return self.engine.phase(*networks)
+
+    def draw(self, name: str, shape: Sequence[int], it: int) -> Tensor:
+        """Unit normal numbers, a function of (seed, it, name); rows of the whole batch, of which each process gets its own."""
+        return self.engine.draw(name, shape, it)
+
+    def inference_network(self, name: str, ema: bool) -> nn.Module:
+        """The network `net_X`, or its moving average where there is one and it is asked for."""
+        return self.engine.ema.get(name, self.engine.networks[name]) if ema else self.engine.networks[name]
