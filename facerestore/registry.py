@@ -108,18 +108,22 @@ class Registry:
         entry = self.get(options["type"])
         return check_keywords(entry, {k: v for k, v in options.items() if k != "type"}, options["type"], inherited)
 
-    def build(self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None) -> Any:
-        """The component of `options`, its parts built and its weight files loaded."""
+    def build(
+        self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None, load_files: bool = True
+    ) -> Any:
+        """The component of `options`, its parts built and (unless told not to) its weight files loaded."""
         keywords = self.check(options, inherited)
         entry = self.get(options["type"])
         files = {k: keywords.pop(k) for k in weight_files(entry) if k in keywords}
         for parameter in parameters_of(entry):
             if parameter.part and keywords.get(parameter.name) is not None:
-                keywords[parameter.name] = parameter.part.registry.build(keywords[parameter.name], inherited)
+                keywords[parameter.name] = parameter.part.registry.build(
+                    keywords[parameter.name], inherited, load_files
+                )
         if not inspect.isclass(entry):
             return functools.partial(entry, **keywords)
         component = entry(**keywords)
-        if weight_files(entry):
+        if load_files and weight_files(entry):
             load_weight_files(component, files)
         return component
 

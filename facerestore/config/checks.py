@@ -49,7 +49,8 @@ def _at(path: Path, check: Callable, *args: Any, strip: bool = False) -> Any:
 
 
 def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
-    _at((key,), ARCHS.check, network.component, options.inherited)
+    with torch.device("meta"):  # nothing is allocated, but keywords that do not go together come to light
+        _at((key,), ARCHS.build, network.component, options.inherited, False)
     source = network.weights
     if source and source.startswith("network_"):
         if source not in options.networks or source == key:
@@ -80,6 +81,10 @@ def _check_method(method: type, options: Options) -> None:
     for name, place in places.items():
         if name in options.networks:
             _check_offers(name, options.networks[name], place, options)
+    for p in keywords:
+        if p.part and given.get(p.name) is not None:
+            with torch.device("meta"):
+                _at(("train", p.name), p.part.registry.build, given[p.name], options.inherited, False)
     _check_needs(keywords, given, options)
 
 

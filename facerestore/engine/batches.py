@@ -1,0 +1,40 @@
+"""Batches on the device.  Pictures travel as bytes and become numbers there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facerestore.data.batch import Batch
+
+
+def upload(batch: Mapping[str, Any], device: torch.device, mean: Sequence[float], std: Sequence[float]) -> Batch:
+    """Move a batch to the device; uint8 pictures become (x / 255 - mean) / std, all else stays as it is."""
+    moved = Batch()
+    for key, value in batch.items():
+        if isinstance(value, Tensor):
+            value = value.to(device, non_blocking=True)
+            if value.dtype == torch.uint8 and value.dim() == 4:
+                value = _normalised(value, mean, std)
+        moved[key] = value
+    return moved
+
+
+def _normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    if tuple(mean) == (0, 0, 0) and tuple(std) == (1, 1, 1):
+        return images.float() / 255
+    m, s = _channels(mean, images), _channels(std, images)
+    return (images.float() / 255 - m) / s
+
+
+def to_unit_range(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Restored pictures back to [0, 1], clamped and rounded to the 8-bit levels that are written and measured."""
+    unit = images * _channels(std, images) + _channels(mean, images)
+    return unit.clamp(0, 1).mul(255).round().div(255)
+
+
+def _channels(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, -1, 1, 1)

@@ -1,0 +1,91 @@
+"""The command lines of train.py and test.py.
+
+What the user can mend is told in one sentence, and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import torch
+import yaml
+
+from facerestore.config import Options, load_options
+from facerestore.engine import distributed
+from facerestore.engine.distributed import World
+from facerestore.engine.logs import start_logging
+from facerestore.errors import OptionError, UserError
+from facerestore.registry import ARCHS
+
+
+def train_main(arguments: list[str] | None = None) -> int:
+    from facerestore.engine.trainer import train
+
+    parser = _parser("Train what an option file says.")
+    parser.add_argument("--auto_resume", "--auto-resume", action="store_true", help="go on from the run's last checkpoint")
+    parser.add_argument("--debug", action="store_true", help="print every iteration; validate and save every eighth; 16 in all")
+    given = parser.parse_args(arguments)
+    return _run(given, lambda options, world: train(options, world, given.auto_resume))
+
+
+def test_main(arguments: list[str] | None = None) -> int:
+    from facerestore.engine.tester import test
+
+    given = _parser("Restore, measure and report what an option file says.").parse_args(arguments)
+    return _run(given, test)
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="the option file (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="train.optim_g.lr=2e-4; may be repeated")
+    parser.add_argument("--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="the same, as BasicSR has it: train:total_iter=9")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="who started the processes")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)  # old launchers pass it
+    parser.add_argument("--dry-run", action="store_true", help="check all options, print them with the networks' sizes, and stop")
+    return parser
+
+
+def _run(given: argparse.Namespace, work: Callable[[Options, World], None]) -> int:
+    """Load the options and do the work; 0, or 2 after one sentence on what to mend, or 130 after Ctrl-C."""
+    try:
+        options = load_options(given.opt, [*given.set, *given.force_yml])
+        if getattr(given, "debug", False):
+            options = load_options(given.opt, [*given.set, *given.force_yml, *_debug_overrides(options)])
+        if given.dry_run:
+            describe(options)
+            return 0
+        world = distributed.start(given.launcher, options.dist_params.backend, options.num_gpu)
+        start_logging(world.is_main)
+        work(options, world)
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        distributed.stop()
+
+
+def _debug_overrides(options: Options) -> list[str]:
+    if options.train is None:
+        raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
+    return [f"name=debug_{options.name}", "train.total_iter=16", "val.val_freq=8", "logger.print_freq=1",
+            "logger.save_checkpoint_freq=8"]  # fmt: skip
+
+
+def describe(options: Options) -> None:
+    """What would run: every option, every network's size, what a reader should know."""
+    with torch.device("meta"):
+        networks = {k: ARCHS.build(s.component, options.inherited, load_files=False) for k, s in options.networks.items()}
+    print(yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True).rstrip())
+    print()
+    for key, network in networks.items():
+        count = sum(p.numel() for p in network.parameters())
+        print(f"{key}: {type(network).__name__}, {count:,} parameters ({count * 4 / 2**20:.1f} MiB)")
+    for note in options.notes:
+        print(f"note: {note}")
+    print(f"{options.source}: all options are right")

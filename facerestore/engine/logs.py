@@ -1,0 +1,106 @@
+"""What a training tells its user: lines in a log file and on the screen, a progress bar, curves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from facerestore.checkpoint import atomic_write
+
+logger = logging.getLogger("facerestore")
+Curves = dict[str, dict[str, list[tuple[int, float]]]]
+
+
+class _BarHandler(logging.Handler):
+    """Writes above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def start_logging(is_main: bool = True, file: Path | None = None) -> None:
+    """Send the project's log to the screen and, where given, to a file.  Processes beside the first only warn."""
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    logger.propagate = False
+    _attach(_BarHandler())
+    if file and is_main:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _attach(logging.FileHandler(file, encoding="utf-8"))
+
+
+def _attach(handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(handler)
+
+
+def progress_bar(total: int, start: int = 0, what: str = "", unit: str = "it", shown: bool = True) -> tqdm:
+    """A bar with time left; seldom redrawn where the output is not a screen."""
+    interval = 0.2 if sys.stderr.isatty() else 15
+    return tqdm(total=total, initial=start, desc=what, unit=unit, disable=not shown, mininterval=interval, dynamic_ncols=True)
+
+
+def number(value: float) -> str:
+    """A value as one reads it: 0.0123, 23.46, 1.2e-05."""
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3e}"
+
+
+class CurveWriter:
+    """Curves of a run: `metrics.jsonl` (one line for each record) and TensorBoard's files."""
+
+    def __init__(self, folder: Path, tensorboard: bool, from_iteration: int = 0):
+        self.path = folder / "metrics.jsonl"
+        _forget_after(self.path, from_iteration)
+        self.board = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder / "tb_logger"), purge_step=from_iteration + 1)
+
+    def write(self, it: int, chart: str, values: dict[str, float]) -> None:
+        """Append one point to every curve of `chart` ('losses', 'val/faces', ...)."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"iter": it, "chart": chart, "values": values}) + "\n")
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(f"{chart}/{name}", value, it)
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()
+
+
+def _records(path: Path) -> list[dict]:
+    """The records of a metrics file; a last line that was cut off is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            logger.warning("%s: a line was cut off and is left out", path)
+    return records
+
+
+def _forget_after(path: Path, iteration: int) -> None:
+    """Drop what an interrupted run wrote after the checkpoint from which it goes on."""
+    kept = [r for r in _records(path) if r["iter"] <= iteration]
+    atomic_write(path, lambda file: file.write("".join(json.dumps(r) + "\n" for r in kept).encode()))
+
+
+def read_curves(folder: str | os.PathLike) -> Curves:
+    """The curves of a run: chart -> series -> points (iteration, value)."""
+    curves: Curves = {}
+    for record in _records(Path(folder) / "metrics.jsonl"):
+        chart = curves.setdefault(record["chart"], {})
+        for name, value in record["values"].items():
+            chart.setdefault(name, []).append((record["iter"], value))
+    return curves

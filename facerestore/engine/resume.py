@@ -1,0 +1,161 @@
+"""Checkpoints of a training: written so that a run that was killed at any moment goes on as if it had not been.
+
+`models/net_g_N.pth` holds a network (`params`) and its average (`params_ema`), `training_states/N.state` all else.  The state
+is written last: where it is whole, so is what it names.  Random draws and the sampler's place are functions of the iteration
+and need no state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from facerestore.checkpoint import load_weights, read_checkpoint, read_torch, save_checkpoint, write_torch
+from facerestore.engine.logs import logger
+from facerestore.engine.training import TrainingModel
+from facerestore.errors import CheckpointError, dotted
+
+
+def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapping[str, Any], keep: int | None) -> None:
+    """Write the checkpoint of iteration `it`, and `net_X_latest.pth` beside it; delete all but the last `keep`."""
+    checksums = {}
+    for name, network in model.networks.items():
+        if name in model.frozen:
+            continue
+        states = {"params": network.state_dict()}
+        if name in model.ema:
+            states["params_ema"] = model.ema[name].state_dict()
+        path = folder / "models" / f"{name}_{it}.pth"
+        save_checkpoint(path, states, {**model.meta.get(name, {}), "iteration": it})
+        checksums[path.name] = _checksum(path)
+    state = {
+        "iter": it,
+        "optimizers": {k: o.state_dict() for k, o in model.optimizers.items()},
+        "method": model.method.state(),
+        "models": checksums,
+        "world_size": model.world.size,
+        "options": json.dumps(raw_options),
+    }
+    write_torch(_state_file(folder, it), state)
+    for name in checksums:
+        _link(folder / "models" / name, folder / "models" / f"{name.rpartition('_')[0]}_latest.pth")
+    if keep:
+        for old in saved_iterations(folder)[:-keep]:
+            _delete(folder, old)
+
+
+def resume_training(
+    model: TrainingModel, state_file: Path, raw_options: Mapping[str, Any], ignore: list[str] | None = None
+) -> int:
+    """Put the checkpoint that `state_file` belongs to into `model`; returns its iteration.
+
+    Networks in `ignore` (`network_identity`) keep the weights they have.
+    """
+    state = read_state(state_file)
+    folder, it = state_file.parent.parent, state["iter"]
+    ignored = {"net_" + key.removeprefix("network_") for key in ignore or ()}
+    for name, network in model.networks.items():
+        if name in model.frozen or name in ignored:
+            continue
+        path = folder / "models" / f"{name}_{it}.pth"
+        load_weights(network, path, key="params")
+        if name in model.ema:
+            averaged = "params_ema" in read_checkpoint(path).states
+            load_weights(model.ema[name], path, key="params_ema" if averaged else "params")
+    for key, optimizer in model.optimizers.items():
+        if key not in state["optimizers"]:
+            raise CheckpointError(f"{state_file}: holds no {key}, which these options train")
+        _load_optimizer(key, optimizer, state["optimizers"][key], state_file)
+    model.method.load_state(state["method"])
+    _tell_changes(json.loads(state["options"]), json.loads(json.dumps(raw_options)))
+    if state["world_size"] != model.world.size:
+        logger.info("resumed on %d processes what %d had trained", model.world.size, state["world_size"])
+    return it
+
+
+def latest_state(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run; damaged ones are named and passed over."""
+    for it in reversed(saved_iterations(folder)):
+        path = _state_file(folder, it)
+        try:
+            read_state(path)
+            return path
+        except CheckpointError as error:
+            logger.warning("checkpoint %d is passed over: %s", it, error)
+    return None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A training state whose network files are there and whole."""
+    state = read_torch(path)
+    if not isinstance(state, dict) or "iter" not in state or "models" not in state:
+        raise CheckpointError(f"{path}: this is no training state of facerestore")
+    for name, checksum in state["models"].items():
+        file = path.parent.parent / "models" / name
+        if not file.is_file():
+            raise CheckpointError(f"{file}: belongs to this checkpoint and does not exist")
+        if _checksum(file) != checksum:
+            raise CheckpointError(f"{file}: the file is damaged or cut off")
+    return state
+
+
+def saved_iterations(folder: Path) -> list[int]:
+    """Iterations that have a training state, oldest first."""
+    return sorted(int(p.stem) for p in (folder / "training_states").glob("*.state") if p.stem.isdigit())
+
+
+def _state_file(folder: Path, it: int) -> Path:
+    return folder / "training_states" / f"{it}.state"
+
+
+def _load_optimizer(key: str, optimizer: Any, state: dict[str, Any], source: Path) -> None:
+    """Running averages from the checkpoint, everything that the YAML says (rates, betas, decay) from the YAML."""
+    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: its {key} does not fit these networks ({error})") from None
+    for group, values in zip(optimizer.param_groups, own, strict=True):
+        group.update(values)
+
+
+def _tell_changes(before: Any, now: Any, path: tuple[str, ...] = ()) -> None:
+    """Name every option that differs from the interrupted run's.  What stands in the file now is what runs."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            _tell_changes(before.get(key), now.get(key), (*path, key))
+    elif before != now:
+        logger.info("`%s` was %s when this run was interrupted and is %s now", dotted(path), before, now)
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _link(source: Path, target: Path) -> None:
+    """`target` becomes another name of `source` (a copy where the file system knows no links), in one step."""
+    temporary = target.with_name(f".{target.name}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def _delete(folder: Path, it: int) -> None:
+    """Remove a checkpoint, its state first, so that none is left that names missing files."""
+    with suppress(OSError):
+        _state_file(folder, it).unlink()
+        for path in (folder / "models").glob(f"*_{it}.pth"):
+            path.unlink()

@@ -1,0 +1,251 @@
+"""The training of one option file, from its first iteration or its last checkpoint to its last iteration."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from facerestore.checkpoint import atomic_write
+from facerestore.config import Options
+from facerestore.config.schema import DatasetOptions
+from facerestore.data import build_dataset
+from facerestore.data.base import FaceDataset
+from facerestore.data.loader import training_loader, worker_failures
+from facerestore.engine import distributed
+from facerestore.engine.batches import upload
+from facerestore.engine.builder import build_model
+from facerestore.engine.distributed import World
+from facerestore.engine.evaluation import (
+    DatasetScores,
+    Protocol,
+    build_metrics,
+    evaluate,
+    evaluation_sets,
+    log_means,
+    with_inherited,
+)
+from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
+from facerestore.engine.report import write_report
+from facerestore.engine.resume import latest_state, resume_training, save_training
+from facerestore.engine.training import TrainingModel
+from facerestore.errors import OptionError
+
+
+def train(options: Options, world: World, auto_resume: bool = False) -> None:
+    """Train what `options` say; results go to experiments/NAME."""
+    if options.train is None:
+        raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
+    if "train" not in options.datasets:
+        raise OptionError(f"{options.source}: datasets: needs an entry `train`")
+    folder = Path(options.path.experiments_root) / options.name
+    dataset = _training_set(options)
+    validation = evaluation_sets(options, ("val",))
+    model = build_model(options, world)
+    state_file = _state_to_resume(options, folder, auto_resume)
+    if world.is_main:
+        prepare_folder(folder, options, keep=state_file is not None)
+    distributed.wait_for_all(world)
+    start_logging(world.is_main, folder / f"train_{options.name}.log")
+    for note in options.notes:
+        logger.info("%s", note)
+    start = 0
+    if state_file:
+        start = resume_training(model, state_file, options.raw, options.path.ignore_resume_networks)
+        logger.info("going on after iteration %d (%s)", start, state_file)
+    _describe(model, dataset, options)
+    Run(options, folder, model, dataset, world, validation).loop(start)
+
+
+@dataclass
+class Run:
+    """What one training holds on to while it lasts."""
+
+    options: Options
+    folder: Path
+    model: TrainingModel
+    dataset: FaceDataset
+    world: World
+    validation: dict[str, tuple[DatasetOptions, FaceDataset]]
+    latest: list[DatasetScores] = field(default_factory=list)  # of the last validation
+
+    def loop(self, start: int) -> None:
+        """From the iteration after `start` to the last one."""
+        total, every = self.options.train.total_iter, self.options.logger
+        curves = CurveWriter(self.folder, every.use_tb_logger, start) if self.world.is_main else None
+        bar = progress_bar(total, start, self.options.name, shown=self.world.is_main)
+        clock = _Clock()
+        batches = iter(self._loader(start)) if start < total else iter(())
+        with stop_signals() as asked_to_stop, worker_failures("train"):
+            for it in range(start + 1, total + 1):
+                batch = next(batches)
+                clock.waited()
+                terms = self.model.step(upload(batch, self.world.device, self.dataset.mean, self.dataset.std), it)
+                bar.update()
+
+                last = it == total
+                if it % every.print_freq == 0 or last:
+                    self._report(it, terms, clock, curves, bar)
+                stopping = distributed.any_process(bool(asked_to_stop), self.world)
+                if last or stopping or _due(it, every.save_checkpoint_freq):
+                    self._save(it)
+                if last or _due(it, self.options.val.val_freq):
+                    self._validate(it, curves)
+                if stopping and not last:
+                    logger.info("stopped after iteration %d; --auto_resume goes on from there", it)
+                    break
+                clock.stepped()
+        bar.close()
+        if curves:
+            curves.close()
+            if self.options.val.report:
+                self._write_report()
+
+    def _loader(self, start: int):
+        section = self.options.datasets["train"]
+        return training_loader(
+            self.dataset,
+            batch_size=section.batch_size_per_gpu,
+            num_workers=section.num_worker_per_gpu,
+            seed=self.options.manual_seed,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            start_batch=start,
+            shuffle=section.use_shuffle,
+            enlarge_ratio=section.dataset_enlarge_ratio,
+            crops_per_image=section.crops_per_image,
+            pin_memory=self.world.device.type == "cuda",
+        )
+
+    def _report(self, it: int, terms: dict, clock: _Clock, curves: CurveWriter | None, bar) -> None:
+        values = distributed.average(terms, self.world)
+        rate, waiting = clock.read()
+        images = rate * self.options.datasets["train"].batch_size_per_gpu * self.world.size
+        rates = self.model.learning_rates()
+        if curves:
+            curves.write(it, "losses", values)
+            curves.write(it, "learning rates", rates)
+        bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data")
+        lr = ", ".join(f"{v:.2e}" for v in sorted(set(rates.values())))
+        logger.info("iter %d, lr %s, %s", it, lr, ", ".join(f"{k} {number(v)}" for k, v in values.items()))
+
+    def _save(self, it: int) -> None:
+        if self.world.is_main:
+            save_training(self.folder, self.model, it, self.options.raw, self.options.logger.keep_checkpoints)
+        distributed.wait_for_all(self.world)
+
+    def _validate(self, it: int, curves: CurveWriter | None) -> None:
+        val = self.options.val
+        self.latest = []
+        for key, (section, dataset) in self.validation.items():
+            protocol = Protocol(
+                build_metrics(self.options),
+                baseline=val.baseline,
+                save_to=self.folder / "visualization" / (section.name or key) if val.save_img else None,
+                suffix=f"_{it}",
+                shown=val.report_pictures if val.report else 0,
+                bar=False,
+            )
+            result = evaluate(self.model, section, dataset, protocol)
+            self.latest.append(result)
+            log_means(result)
+            if curves:
+                for method, values in result.means().items():
+                    curves.write(it, f"{result.name}: {method}", values)
+
+    def _write_report(self) -> None:
+        path = write_report(
+            self.folder / "report.html",
+            title=self.options.name,
+            sections=[r.section() for r in self.latest],
+            curves=read_curves(self.folder),
+            facts={"method": self.options.model_type, "options": str(self.options.source)},
+        )
+        logger.info("report: %s", path)
+
+
+class _Clock:
+    """How fast iterations go, and what share of the time they wait for data."""
+
+    def __init__(self) -> None:
+        self.started = self.mark = time.perf_counter()
+        self.waiting, self.iterations = 0.0, 0
+
+    def waited(self) -> None:
+        self.waiting += time.perf_counter() - self.mark
+
+    def stepped(self) -> None:
+        self.mark = time.perf_counter()
+        self.iterations += 1
+
+    def read(self) -> tuple[float, float]:
+        """Iterations a second and the share spent waiting, since the last call."""
+        elapsed = max(time.perf_counter() - self.started, 1e-9)
+        result = (self.iterations + 1) / elapsed, self.waiting / elapsed
+        self.started, self.waiting, self.iterations = time.perf_counter(), 0.0, -1
+        return result
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that is filled when SIGTERM or SIGINT asks to stop; a second SIGINT stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+        logger.info("%s: stopping after this iteration", signal.Signals(number).name)
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _due(it: int, every: int | None) -> bool:
+    return every is not None and it % every == 0
+
+
+def _training_set(options: Options) -> FaceDataset:
+    dataset = build_dataset(with_inherited(options.datasets["train"].component, options))
+    dataset.seed = options.manual_seed
+    return dataset
+
+
+def _state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path | None:
+    if options.path.resume_state:
+        return Path(options.path.resume_state)
+    return latest_state(folder) if auto_resume else None
+
+
+def prepare_folder(folder: Path, options: Options, keep: bool) -> None:
+    """Make the run's folder.  One that is there already is moved aside, unless the run goes on in it."""
+    if folder.exists() and not keep:
+        aside = folder.with_name(f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}")
+        shutil.move(folder, aside)
+        logger.warning("%s was there already and is now %s", folder, aside)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True)
+    atomic_write(folder / "options.yml", lambda file: file.write(text.encode()))
+
+
+def _describe(model: TrainingModel, dataset: FaceDataset, options: Options) -> None:
+    section = options.datasets["train"]
+    batch = section.batch_size_per_gpu * model.world.size
+    logger.info(
+        "%d pictures, batches of %d, %d iterations, %d process(es) on %s",
+        len(dataset), batch, options.train.total_iter, model.world.size, model.world.device,
+    )  # fmt: skip
+    for name, network in model.networks.items():
+        count = sum(p.numel() for p in network.parameters())
+        logger.info("%s: %s, %s parameters%s", name, type(network).__name__, f"{count:,}",
+                    ", frozen" if name in model.frozen else "")  # fmt: skip

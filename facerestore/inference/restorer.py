@@ -1,0 +1,54 @@
+"""From a checkpoint to a function of pictures: `Restorer("net_g_latest.pth")(image)`."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import nn
+
+from facerestore.archs import build_network
+from facerestore.checkpoint import load_weights, recognise
+from facerestore.data.image_io import read_image, tensor_to_image
+from facerestore.errors import DataError
+
+
+class Restorer:
+    """A trained generator as a function from picture to picture.
+
+    Args:
+        weights: this project's checkpoint, or a published one: the network is rebuilt from what the file holds
+        key: which weights of the file (`params`, `params_ema`); the averaged ones by default
+        device: where it runs; a GPU by default where there is one
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of no known network
+    """
+
+    def __init__(self, weights: str | os.PathLike, key: str | None = None, device: str | torch.device | None = None):
+        kind, keywords, file = recognise(weights)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network: nn.Module = build_network({"type": kind, **keywords})
+        load_weights(self.network, file.state(key))
+        self.network.to(self.device).eval()
+        declared = self.network.input_range or (0.0, 1.0)
+        self.low, self.high = file.meta.get("image_range", declared)
+
+    def __call__(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
+        """Restore one picture.
+
+        Args:
+            image: uint8 (H, W, 3), RGB, or the name of a file
+
+        Returns:
+            the restored picture, uint8 (H', W', 3), RGB
+        """
+        if not isinstance(image, np.ndarray):
+            image = read_image(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(f"a picture must be uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
+        x = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            restored = self.network(self.low + x / 255 * (self.high - self.low)).image
+        return tensor_to_image(restored[0].float().cpu(), min_max=(self.low, self.high))
