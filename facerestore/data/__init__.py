@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from facerestore.data.base import FaceDataset
+from facerestore.data.paired import PairedImageDataset
+from facerestore.data.single import SingleImageDataset
 from facerestore.registry import DATASETS
 
-__all__ = ["build_dataset"]
+__all__ = ["PairedImageDataset", "SingleImageDataset", "build_dataset"]
 
 
 def build_dataset(options: Mapping[str, Any]) -> FaceDataset:

@@ -6,13 +6,25 @@ interrupted.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch.utils.data import Dataset
+
+from facerestore.data.image_io import PictureError
+from facerestore.errors import DataError
+
+log = logging.getLogger("facerestore")
+
+Positive = Annotated[float, Meta(gt=0)]
+Mean = tuple[float, float, float]
+Std = tuple[Positive, Positive, Positive]
+OnBadImage = Literal["stop", "skip"]
 
 
 class SampleKey(NamedTuple):
@@ -29,9 +41,14 @@ class FaceDataset(Dataset, ABC):
     Pictures leave it as uint8 tensors (3, H, W), RGB; on the device they are mapped to (x / 255 - mean) / std.
     """
 
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: Mean = (0.0, 0.0, 0.0)
+    std: Std = (1.0, 1.0, 1.0)
+    on_bad_image: OnBadImage = "stop"
     seed: int = 0  # the run's manual_seed; set by who builds the loader
+
+    def __init__(self, mean: Mean | None = None, std: Std | None = None, on_bad_image: OnBadImage = "stop"):
+        self.mean, self.std, self.on_bad_image = mean or self.mean, std or self.std, on_bad_image
+        self._reported: set[str] = set()  # unreadable pictures that the log knows of
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -49,15 +66,35 @@ class FaceDataset(Dataset, ABC):
         """The values that pictures have once they are on the device."""
         return (0 - self.mean[0]) / self.std[0], (1 - self.mean[0]) / self.std[0]
 
+    def rng(self, key: SampleKey) -> np.random.Generator:
+        """What the draws of a sample come from."""
+        return np.random.default_rng((self.seed, key.epoch, zlib.crc32(self.name(key.index).encode()), key.repeat))
+
+    def load(self, key: SampleKey) -> dict[str, Any]:
+        """The sample of `key`, its arrays as tensors; PictureError where the picture cannot be read."""
+        return _to_tensors(self.sample(key.index, self.rng(key)))
+
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        index, epoch, repeat = key if isinstance(key, tuple) else (key, 0, 0)
-        draws = (self.seed, epoch, zlib.crc32(self.name(index).encode()), repeat)
-        sample = self.sample(index, np.random.default_rng(draws))
-        return {k: _to_tensor(v) if isinstance(v, np.ndarray) else v for k, v in sample.items()}
+        """The sample of `key`; under `on_bad_image: skip`, the next readable picture with the draws of `key`."""
+        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
+        if self.on_bad_image == "stop":
+            return self.load(key)
+        for step in range(len(self)):
+            try:
+                return _to_tensors(self.sample((key.index + step) % len(self), self.rng(key)))
+            except PictureError as error:
+                if str(error) not in self._reported:
+                    self._reported.add(str(error))
+                    log.warning("%s (skipped: the next picture takes its place)", error)
+        raise DataError("not one picture of the data set can be read; the log names each")
+
+
+def _to_tensors(sample: dict[str, Any]) -> dict[str, Any]:
+    return {k: _to_tensor(v) if isinstance(v, np.ndarray) else v for k, v in sample.items()}
 
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:
-    """(H, W, C) pictures to (C, H, W); other arrays as they are."""
+    """(H, W, C) pictures to (C, H, W); other arrays as they are.  Memory of its own, whoever keeps the array."""
     if array.dtype == np.uint8 and array.ndim == 3:
         array = array.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(array.copy(order="C"))

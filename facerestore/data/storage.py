@@ -1,0 +1,165 @@
+"""Where pictures lie.  A storage lists names and reads bytes; `Pictures` decodes what one of them holds.
+
+A picture's name is its path below the root without the ending (`00012`, `session_1/left`), so that a JPEG and its PNG
+counterpart in another folder are a pair.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from facerestore.data.image_io import PictureError, decode_image
+from facerestore.errors import DataError, listed
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IOBackend = dict[Literal["type"], Literal["disk"]]  # {type: disk}, in the option files' words
+
+
+class Storage(Protocol):
+    """What a place for pictures offers.  Nothing is touched before the first call."""
+
+    def names(self) -> list[str]:
+        """All names, in natural order; DataError where there are none."""
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes; PictureError where they cannot be had."""
+
+    def path(self, name: str) -> str:
+        """What reports and errors call it."""
+
+
+class Folder:
+    """The picture files below a folder, links followed, hidden files left out.
+
+    Args:
+        root: the folder
+        key: the option that named it, for errors
+    """
+
+    def __init__(self, root: str, key: str):
+        self.root, self.key = root, key
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Path below the root by name, in natural order."""
+        if not os.path.isdir(self.root):
+            found = "is not a folder" if os.path.exists(self.root) else "does not exist"
+            raise DataError(
+                f"folder {self.root}, named by `{self.key}`, {found}: correct the path (from {os.getcwd()})"
+            )
+        files: dict[str, str] = {}
+        for file in sorted(_walk(self.root), key=natural):
+            name = without_extension(file)
+            if name in files:
+                raise DataError(
+                    f"folder {self.root}, named by `{self.key}`, holds two pictures called {name!r} "
+                    f"({files[name]}, {file}): remove or rename one"
+                )
+            files[name] = file
+        if not files:
+            endings = listed(sorted(EXTENSIONS))
+            raise DataError(
+                f"folder {self.root}, named by `{self.key}`, holds no picture (files that end with {endings})"
+            )
+        return files
+
+    def names(self) -> list[str]:
+        return list(self.files)
+
+    def read(self, name: str) -> bytes:
+        try:
+            return Path(self.path(name)).read_bytes()
+        except OSError as error:
+            raise PictureError(f"picture {self.path(name)} cannot be read: {error.strerror or error}") from None
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.root, self.files[name])
+
+
+BACKENDS = {"disk": Folder}
+
+
+class Pictures:
+    """The pictures of one storage, by name; all of them, or those that a list names, in its order.
+
+    Args:
+        root: the folder
+        key: the option that named it, for errors
+        io_backend: what kind of storage it is
+        meta_info_file: text file; each line, or its first word, names a picture, with its ending or without
+    """
+
+    def __init__(self, root: str, key: str, io_backend: IOBackend | None = None, meta_info_file: str | None = None):
+        self.root, self.key, self.meta_info_file = root, key, meta_info_file
+        self.storage: Storage = BACKENDS[(io_backend or {}).get("type", "disk")](root, key)
+        self._last: tuple[str, np.ndarray] | None = None
+
+    @cached_property
+    def names(self) -> list[str]:
+        names = self.storage.names()
+        return names if self.meta_info_file is None else _selected(names, self.meta_info_file, self.root)
+
+    def read(self, name: str) -> np.ndarray:
+        """uint8 (H, W, 3), RGB, read-only.  The last one is kept: several crops of one picture decode it once."""
+        if self._last is None or self._last[0] != name:
+            image = decode_image(self.storage.read(name), self.path(name))
+            image.flags.writeable = False
+            self._last = name, image
+        return self._last[1]
+
+    def path(self, name: str) -> str:
+        return self.storage.path(name)
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Paths below `root` of all picture files; a folder that links lead to twice is walked once."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
+        if real in seen:
+            continue
+        seen.add(real)
+        for file in files:
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in EXTENSIONS:
+                yield Path(folder, file).relative_to(root).as_posix()
+
+
+def _selected(names: list[str], meta_info_file: str, root: str) -> list[str]:
+    """The names that a text file lists."""
+    try:
+        lines = Path(meta_info_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list {meta_info_file}, named by `meta_info_file`, cannot be read: {error}") from None
+    known, selected, missing = set(names), {}, []
+    for line in filter(None, map(str.strip, lines)):
+        words = (line, line.split()[0])  # the whole line first: a name may hold spaces
+        name = next((n for word in words for n in (word, without_extension(word)) if n in known), None)
+        if name is None:
+            missing.append(words[1])
+        else:
+            selected[name] = True
+    if missing or not selected:
+        what = f"names pictures that {root} does not hold: {listed(missing, 5)}" if missing else "names no picture"
+        raise DataError(f"the list {meta_info_file}, named by `meta_info_file`, {what}")
+    return list(selected)
+
+
+def without_extension(name: str) -> str:
+    """`a/b.v2.png` to `a/b.v2`; only endings of pictures are cut."""
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in EXTENSIONS else name
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key by which `img2` comes before `img10`."""
+    parts: list[str | int] = list(re.split(r"([0-9]+)", name.lower()))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
