@@ -1,4 +1,7 @@
-"""Losses: modules and functions of tensors.  A new one is a file with its class, one import below, and a YAML that names it."""
+"""Losses: modules and functions of tensors.
+
+A new one is a file with its class, one import below, and a YAML that names it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,21 @@ from typing import Any
 
 from torch import nn
 
+from facerestore.losses.feature_matching import FeatureMatchingLoss
+from facerestore.losses.gan import GANLoss, MultiScaleGANLoss
+from facerestore.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, WeightedTVLoss
 from facerestore.registry import LOSSES
 
-__all__ = ["build_loss"]
+__all__ = [
+    "CharbonnierLoss",
+    "FeatureMatchingLoss",
+    "GANLoss",
+    "L1Loss",
+    "MSELoss",
+    "MultiScaleGANLoss",
+    "WeightedTVLoss",
+    "build_loss",
+]
 
 
 def build_loss(options: Mapping[str, Any]) -> nn.Module:
