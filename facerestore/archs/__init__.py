@@ -7,6 +7,15 @@ from typing import Any
 
 from torch import nn
 
+from facerestore.archs import (  # noqa: F401  (each registers its class)
+    msrresnet,
+    rrdbnet,
+    srgan_discriminator,
+    srresnet,
+    srvgg,
+    unet_discriminator,
+    vgg_style_discriminator,
+)
 from facerestore.registry import ARCHS
 
 __all__ = ["build_network"]

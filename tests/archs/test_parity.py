@@ -1,0 +1,23 @@
+"""Every network returns what the published code returned, with the published keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.archs import parity_case
+
+SLOW: set[str] = set()  # cases over five seconds
+
+
+def cases(official: bool) -> list:
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in parity_case.names(official)]
+
+
+@pytest.mark.parametrize("name", cases(official=False))
+def test_outputs_and_gradients(name):
+    parity_case.check_figures(name)
+
+
+@pytest.mark.parametrize("name", cases(official=False) + cases(official=True))
+def test_keys_and_shapes(name):
+    parity_case.check_state(name)
