@@ -84,7 +84,10 @@ def evaluation_loader(
 
 
 class Loader:
-    """Iterates over :class:`Batch`.  Made by :func:`training_loader` and :func:`evaluation_loader`."""
+    """Iterates over :class:`Batch`.  Made by :func:`training_loader` and :func:`evaluation_loader`.
+
+    Each iteration has workers of its own; a training has one that never ends.
+    """
 
     def __init__(
         self,
@@ -108,7 +111,6 @@ class Loader:
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # so that starting the workers draws nothing from the run's own stream
             prefetch_factor=prefetch_factor if num_workers else None,
-            persistent_workers=num_workers > 0,
         )
 
     def __iter__(self) -> Iterator[Batch]:
