@@ -12,6 +12,7 @@ from torch import nn
 
 from facerestore.losses.feature_matching import FeatureMatchingLoss
 from facerestore.losses.gan import GANLoss, MultiScaleGANLoss
+from facerestore.losses.perceptual import PerceptualLoss
 from facerestore.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, WeightedTVLoss
 from facerestore.registry import LOSSES
 
@@ -22,6 +23,7 @@ __all__ = [
     "L1Loss",
     "MSELoss",
     "MultiScaleGANLoss",
+    "PerceptualLoss",
     "WeightedTVLoss",
     "build_loss",
 ]

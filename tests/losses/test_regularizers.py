@@ -56,7 +56,6 @@ def test_r1_of_a_linear_discriminator_is_its_weight():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradient_penalty_of_a_quadratic_discriminator(legacy, weighted):
     """D(x) = sum of a x^2 / 2 has the gradient a x: of the interpolated picture, so alpha counts."""
-    torch.manual_seed(0)
     slope = torch.rand(3, 4, 4, requires_grad=True)
     real, fake = torch.randn(2, 5, 3, 4, 4)
     alpha = torch.rand(5, 1, 1, 1)
@@ -81,7 +80,6 @@ def test_gradient_penalty_leaves_the_pictures_alone():
 
 def test_path_length_of_a_linear_generator():
     """g(w) = A w, summed over layers, has J^T y = A^T y at every layer."""
-    torch.manual_seed(0)
     n, layers, dim, side = 4, 3, 6, 4
     matrix = torch.randn(3 * side * side, dim, requires_grad=True)
     latents = torch.randn(n, layers, dim, requires_grad=True)
