@@ -1,7 +1,7 @@
 """Weights on disk: written whole or not at all, and told by their content when they are read.
 
-Our files are upstream's: a dict with `params` and `params_ema`.  Beside them stands `meta`: the network's type and keywords, the
-range of its pictures and the iteration, so that a file is enough to rebuild the network.
+Our files are upstream's: a dict with `params` and `params_ema`.  Beside them stands `meta`: the network's type and
+keywords, the range of its pictures and the iteration, so that a file is enough to rebuild the network.
 """
 
 from __future__ import annotations
@@ -99,10 +99,7 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
     if value == "random":
         return
     part = component.get_submodule(declared.module)
-    if value == "torchvision":
-        state = torchvision_weights(part.vgg_type)
-    else:
-        state = read_checkpoint(value).state()
+    state = torchvision_weights(part.vgg_type) if value == "torchvision" else read_checkpoint(value).state()
     if declared.extra_keys:
         own = part.state_dict()
         state = {k: v for k, v in state.items() if k in own}
@@ -121,13 +118,13 @@ def torchvision_weights(name: str) -> State:
         return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"{file.name} is needed and could not be downloaded ({error}): fetch {weights.url}, and put it into {file.parent} "
-            "or name it as `weights` (`weights: random` does without)"
+            f"{file.name} is needed and could not be downloaded ({error}): fetch {weights.url}, and put it into "
+            f"{file.parent} or name it as `weights` (`weights: random` does without)"
         ) from None
 
 
 def recognise(path: str | os.PathLike) -> tuple[str, dict[str, Any], Checkpoint]:
-    """The type and keywords of the network whose weights a file holds: from what it says, or from its keys and shapes."""
+    """Type and keywords of the network whose weights a file holds: from what it says, or from its keys and shapes."""
     file = read_checkpoint(path)
     if "type" in file.meta:
         return file.meta["type"], dict(file.meta.get("keywords", {})), file
@@ -162,9 +159,7 @@ def read_torch(path: str | os.PathLike) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = (
-            "it holds Python objects other than tensors, which could run code"
-            if "weights_only" in str(error)
-            else str(error)
+            "it holds Python objects other than tensors, which could run code" if "weights_only" in str(error) else str(error)
         )
         raise CheckpointError(f"{path}: not read: {reason.splitlines()[0]}") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:

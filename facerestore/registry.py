@@ -61,7 +61,9 @@ class Parameter:
 
     @property
     def part(self) -> Part | None:
-        return next((m for m in getattr(self.hint, "__metadata__", ()) if isinstance(m, Part)), None)
+        hints = (self.hint, *typing.get_args(self.hint))  # Loss | None holds Loss
+        marks = (m for hint in hints for m in getattr(hint, "__metadata__", ()))
+        return next((m for m in marks if isinstance(m, Part)), None)
 
 
 class Registry:
@@ -79,9 +81,7 @@ class Registry:
             if key in self._entries:
                 raise ValueError(f"two {self.kind}s are called {key!r}")
             if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry).parameters.values()):
-                raise TypeError(
-                    f"{self.kind} {key!r} takes **kwargs, so its options cannot be checked: name its keywords"
-                )
+                raise TypeError(f"{self.kind} {key!r} takes **kwargs, so its options cannot be checked: name its keywords")
             self._entries[key] = entry
             return entry
 
@@ -108,18 +108,14 @@ class Registry:
         entry = self.get(options["type"])
         return check_keywords(entry, {k: v for k, v in options.items() if k != "type"}, options["type"], inherited)
 
-    def build(
-        self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None, load_files: bool = True
-    ) -> Any:
+    def build(self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None, load_files: bool = True) -> Any:
         """The component of `options`, its parts built and (unless told not to) its weight files loaded."""
         keywords = self.check(options, inherited)
         entry = self.get(options["type"])
         files = {k: keywords.pop(k) for k in weight_files(entry) if k in keywords}
         for parameter in parameters_of(entry):
             if parameter.part and keywords.get(parameter.name) is not None:
-                keywords[parameter.name] = parameter.part.registry.build(
-                    keywords[parameter.name], inherited, load_files
-                )
+                keywords[parameter.name] = parameter.part.registry.build(keywords[parameter.name], inherited, load_files)
         if not inspect.isclass(entry):
             return functools.partial(entry, **keywords)
         component = entry(**keywords)

@@ -18,7 +18,7 @@ class SRGANDiscriminator(Discriminator):
     figure 4 (bottom): k3n64s1, then k3n64s2, k3n128s1, k3n128s2, k3n256s1, k3n256s2, k3n512s1, k3n512s2 with batch
     norm, LeakyReLU 0.2 after each; dense 1024, LeakyReLU, dense 1.  Two things differ: the sigmoid is left to the
     loss; and the features are averaged over all positions before the dense layers, which the paper binds to crops of
-    96 pixels.  So a crop of any size is judged, and the head has half a million weights instead of 19.
+    96 pixels.  So a crop of any size is judged, and the head has half a million weights instead of 19 million.
 
     forward: pictures (N, num_in_ch, H, W) of any range to `logits` (N, 1) and `feats`, the activations after each of
     the eight convolutions: num_feat channels at the full side to 8 num_feat at 1/16 (rounded up).

@@ -1,4 +1,4 @@
-"""Checks of components against their signatures and against one another: everything that can be known before building."""
+"""Checks of components against their signatures and against one another: all that can be known before building."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from facerestore.config import schema
 from facerestore.config.schema import DatasetOptions, NetworkOptions, OptimizerOptions, Options
 from facerestore.errors import OptionError, Path, listed, nearest
 from facerestore.registry import (
@@ -22,6 +23,13 @@ from facerestore.registry import (
     weight_files,
 )
 
+# Keywords of torch's optimizers (beside lr and betas) and what they take.
+OPTIMIZER_KEYWORDS = {
+    **dict.fromkeys(("weight_decay", "eps", "momentum", "alpha", "dampening"), schema.NonNegative),
+    **dict.fromkeys(("amsgrad", "nesterov", "centered"), bool),
+    **dict.fromkeys(("foreach", "fused"), bool | None),
+}
+
 
 def check_components(options: Options) -> list[str]:
     """Check every component of `options`; the return value is what a reader of the log should know."""
@@ -29,7 +37,7 @@ def check_components(options: Options) -> list[str]:
     for key, network in options.networks.items():
         _check_network(key, network, options)
     for key, data in options.datasets.items():
-        _at(("datasets", key), DATASETS.check, data.component, options.inherited)
+        _at(("datasets", key), DATASETS.check, data.component, options.inherited_by_data)
     for key, metric in options.val.metrics.items():
         _at(("val", "metrics", key), METRICS.check, metric)
     _check_method(method, options)
@@ -56,9 +64,7 @@ def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
         if source not in options.networks or source == key:
             raise OptionError(f"there is no other network `{source}` to start from", (key, "weights"))
         if options.networks[source].component != network.component:
-            raise OptionError(
-                f"cannot start as a copy of `{source}`: the two differ in their keywords", (key, "weights")
-            )
+            raise OptionError(f"cannot start as a copy of `{source}`: the two differ in their keywords", (key, "weights"))
 
 
 def _check_method(method: type, options: Options) -> None:
@@ -97,8 +103,8 @@ def _check_offers(key: str, network: NetworkOptions, place: Parameter, options: 
         )
     if place.part.frozen and not _has_weights(key, network, options):
         raise OptionError(
-            f"{network.type} is never trained here, so it needs weights: name a file in path.pretrain_{key} or as `weights` "
-            "(`weights: random` if that is meant)",
+            f"{network.type} is never trained here, so it needs weights: name a file in path.pretrain_{key} or as "
+            "`weights` (`weights: random` if that is meant)",
             (key,),
         )
 
@@ -132,8 +138,8 @@ def _check_ranges(options: Options) -> None:
             wanted = ARCHS.get(network.type).input_range
             if wanted and any(abs(a - b) > 1e-6 for a, b in zip(values, wanted, strict=True)):
                 raise OptionError(
-                    f"{network.type} ({key}) takes pictures in {list(wanted)}, but mean and std of this data set map them to "
-                    f"[{values[0]:g}, {values[1]:g}]: set `mean: [0.5, 0.5, 0.5]` and `std: [0.5, 0.5, 0.5]`",
+                    f"{network.type} ({key}) takes pictures in {list(wanted)}, but mean and std of this data set map "
+                    f"them to [{values[0]:g}, {values[1]:g}]: set `mean: [0.5, 0.5, 0.5]` and `std: [0.5, 0.5, 0.5]`",
                     ("datasets", name),
                 )
 
@@ -164,18 +170,11 @@ def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
     cls = getattr(torch.optim, optimizer.type, None)
     if not (inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer)) or cls is torch.optim.Optimizer:
         known = [n for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)]
-        raise OptionError(
-            f"torch.optim has no {optimizer.type!r}{nearest(optimizer.type, known)}", ("train", key, "type")
-        )
-    hints = {"weight_decay": float, "eps": float, "momentum": float, "alpha": float, "dampening": float, "amsgrad": bool,
-             "nesterov": bool, "centered": bool, "foreach": bool | None, "fused": bool | None}  # fmt: skip
+        raise OptionError(f"torch.optim has no {optimizer.type!r}{nearest(optimizer.type, known)}", ("train", key, "type"))
     takes = inspect.signature(cls).parameters
-    known = [Parameter(n, h, None, "") for n, h in hints.items() if n in takes]
+    known = [Parameter(n, hint, None, "") for n, hint in OPTIMIZER_KEYWORDS.items() if n in takes]
     given = {k: v for k, v in optimizer.component.items() if k != "type"}
     keywords = _at(("train", key), bind, known, given, optimizer.type)
-    for name, value in keywords.items():
-        if isinstance(value, float) and value < 0:
-            raise OptionError(f"`{name}` must not be negative", ("train", key, name))
     if optimizer.betas is not None and "betas" not in takes:
         raise OptionError(f"{optimizer.type} has no betas", ("train", key, "betas"))
     return keywords
@@ -189,6 +188,4 @@ def check_schedule(options: Options) -> list[str]:
     schedule = _at(("train", "scheduler"), SCHEDULES.build, train.scheduler, options.inherited)
     if schedule.ends_at is None or schedule.ends_at >= train.total_iter:
         return []
-    return [
-        f"train.scheduler ends at iteration {schedule.ends_at}; up to {train.total_iter} the rate stays at its last value"
-    ]
+    return [f"train.scheduler ends at iteration {schedule.ends_at}; up to {train.total_iter} the rate stays at its last"]

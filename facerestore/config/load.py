@@ -1,4 +1,4 @@
-"""`load_options`: read, merge, check.  Nothing is built and no data is touched; the first fault ends it in one sentence."""
+"""`load_options`: read, merge, check.  No data is touched; the first fault ends it in one sentence."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def load_options(path_or_dict: str | os.PathLike | Mapping[str, Any], overrides:
         overrides: 'train.optim_g.lr=2e-4' and the like, laid over it
 
     Raises:
-        OptionError: a key is unknown, missing, given twice or of a wrong type; the message names file, line, the key's full
-            path and the nearest right name
+        OptionError: a key is unknown, missing, given twice or of a wrong type; the message names file, line, the key's
+            full path and the nearest right name
     """
     tree = from_mapping(path_or_dict) if isinstance(path_or_dict, Mapping) else from_file(path_or_dict)
     apply_overrides(tree, overrides)
@@ -45,9 +45,7 @@ def _options(tree: Tree) -> schema.Options:
     notes = remove_meaningless(data)
     networks = {k: data.pop(k) for k in list(data) if k.startswith("network_")}
     given = {k: data.pop(k) for k in SECTIONS if k in data}
-    refuse_unknown(
-        data, {*SECTIONS, "network_g", "network_d", *(p.name for p in _own(schema.Options))}, "an option file"
-    )
+    refuse_unknown(data, {*SECTIONS, "network_g", "network_d", *(p.name for p in _own(schema.Options))}, "an option file")
     top = bind(_own(schema.Options), data, "an option file")
     if not re.fullmatch(r"[^/\\\0]+", top["name"]) or top["name"].startswith("."):
         raise OptionError("is the name of a folder: it holds no slash and does not start with a dot", ("name",))
@@ -109,7 +107,7 @@ def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
 
 
 def _path(data: Mapping[str, Any], networks: list[str]) -> schema.PathOptions:
-    """`path`, whose keys for single networks (`pretrain_network_g`, `param_key_g`, `strict_load_g`) are gathered by kind."""
+    """`path`, its keys for single networks (`pretrain_network_g`, `param_key_g`, `strict_load_g`) gathered by kind."""
     short = {n.removeprefix("network_"): n for n in networks}
     kinds = {"pretrain_network_": ("pretrain", str | None), "param_key_": ("param_key", str | None),
              "strict_load_": ("strict_load", bool | None)}  # fmt: skip

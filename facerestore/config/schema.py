@@ -35,7 +35,7 @@ class DatasetOptions:
         num_worker_per_gpu: loader processes for each training process; 0 loads in the training process itself
         dataset_enlarge_ratio: how often every picture comes in an epoch
         use_shuffle: whether each epoch has an order of its own
-        crops_per_image: how many successive samples are drawn from one picture (16 with batches of 16: a batch of one picture)
+        crops_per_image: how many successive samples are drawn from one picture
     """
 
     type: str
@@ -55,7 +55,7 @@ class NetworkOptions:
     Args:
         type: the network's class
         weights: file to start from, 'random', or another network of this file to start as a copy of (`network_g`)
-        init_std: draw convolution and linear weights from N(0, init_std²), with zero biases, instead of the network's own way
+        init_std: draw convolution and linear weights from N(0, init_std²), with zero biases, not as the network does
     """
 
     type: str
@@ -187,7 +187,7 @@ class Options:
     Args:
         name: the run's name: its results lie in experiments/NAME
         model_type: the method's class
-        scale: how many times larger the output is than the input
+        scale: how many times larger the output is than the input; data sets take it from here
         num_gpu: 0 for the CPU; otherwise a GPU for each process where there is one (torchrun says how many processes)
         manual_seed: what every random draw comes from
         legacy: whether published behaviour that is wrong is brought back
@@ -195,7 +195,7 @@ class Options:
 
     name: str
     model_type: str
-    scale: Count = 1
+    scale: Count | None = None
     num_gpu: Annotated[int, Meta(ge=0)] | Literal["auto"] = "auto"
     manual_seed: Whole = 0
     legacy: bool = False
@@ -212,7 +212,10 @@ class Options:
 
     @property
     def inherited(self) -> dict[str, Any]:
-        """What components take from the top of the file where their signatures have a place for it."""
-        return {"scale": self.scale, "legacy": self.legacy} | (
-            {"randomize_noise": self.train.randomize_noise} if self.train else {}
-        )
+        """What networks, losses and methods take from elsewhere in the file where their signatures have a place for it."""
+        return {"legacy": self.legacy} | ({"randomize_noise": self.train.randomize_noise} if self.train else {})
+
+    @property
+    def inherited_by_data(self) -> dict[str, Any]:
+        """What data sets take from the top of the file."""
+        return {"legacy": self.legacy} | ({"scale": self.scale} if self.scale is not None else {})

@@ -161,9 +161,14 @@ class _Builder:
 
 
 def _merged(below: Tree, above: Tree) -> Tree:
-    """`above` laid over `below`: sections merge key by key, everything else replaces."""
+    """`above` laid over `below`: sections merge key by key, everything else replaces.
+
+    A section that names another `type` replaces the one below it: its keywords are another class's.
+    """
 
     def merge(low: dict, high: dict) -> dict:
+        if "type" in high and high["type"] != low.get("type"):
+            return high
         result = dict(low)
         for key, value in high.items():
             both = isinstance(value, dict) and isinstance(result.get(key), dict)

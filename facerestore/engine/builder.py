@@ -119,17 +119,13 @@ def _checked_keywords(cls: type[Method], given: dict[str, Any], options: Options
     return bind(plain, {k: v for k, v in given.items() if k in names}, cls.__name__, options.inherited)
 
 
-def build_optimizers(
-    options: Options, method: Method, networks: dict[str, nn.Module]
-) -> dict[str, torch.optim.Optimizer]:
+def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
     """One optimizer for each `optim_X`, over what is trainable in the networks that the method puts under it."""
     if options.train is None:
         return {}
     optimizers = {}
     for key, section in options.train.optimizers.items():
-        parameters = [
-            p for n in method.optimizers[key] if n in networks for p in networks[n].parameters() if p.requires_grad
-        ]
+        parameters = [p for n in method.optimizers[key] if n in networks for p in networks[n].parameters() if p.requires_grad]
         if not parameters:
             raise OptionError(f"`{key}` has nothing to train: its networks are absent or frozen", ("train", key))
         cls = getattr(torch.optim, section.type)

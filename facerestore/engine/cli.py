@@ -40,11 +40,21 @@ def test_main(arguments: list[str] | None = None) -> int:
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="the option file (YAML)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="train.optim_g.lr=2e-4; may be repeated")
-    parser.add_argument("--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="the same, as BasicSR has it: train:total_iter=9")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="train.optim_g.lr=2e-4; may be repeated"
+    )
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="the same, as BasicSR has it: train:total_iter=9",
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="who started the processes")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)  # old launchers pass it
-    parser.add_argument("--dry-run", action="store_true", help="check all options, print them with the networks' sizes, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check all options, print them with the networks' sizes, and stop"
+    )
     return parser
 
 

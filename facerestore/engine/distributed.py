@@ -39,9 +39,7 @@ def start(launcher: str = "none", backend: str | None = None, num_gpu: int | str
     local = int(os.environ.get("LOCAL_RANK", 0))
     on_gpu = torch.cuda.is_available() and num_gpu != 0
     if on_gpu and local >= torch.cuda.device_count():
-        raise UserError(
-            f"process {local} of this machine has no GPU of its own ({torch.cuda.device_count()} are there)"
-        )
+        raise UserError(f"process {local} of this machine has no GPU of its own ({torch.cuda.device_count()} are there)")
     device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)

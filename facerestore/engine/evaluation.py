@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from facerestore.checkpoint import atomic_write
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
-from facerestore.data import build_dataset
 from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
 from facerestore.data.image_io import tensor_to_image, write_image
@@ -32,6 +30,7 @@ from facerestore.engine.logs import logger, number, progress_bar
 from facerestore.engine.report import DataSection, Picture
 from facerestore.engine.training import TrainingModel
 from facerestore.metrics import build_metric
+from facerestore.registry import DATASETS
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 Scores = dict[str, dict[str, float]]  # method -> metric -> value
@@ -136,8 +135,7 @@ def _picture(image: Tensor) -> np.ndarray:
 
 def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
     """MATLAB's bicubic enlargement of uint8 pictures (N, 3, h, w) to `size`, in [0, 1] at 8-bit levels."""
-    enlarged = torch.stack([imresize(x.float() / 255, size=size) for x in lq])
-    return enlarged.clamp(0, 1).mul(255).round().div(255)
+    return imresize(lq.float() / 255, size=size).clamp(0, 1).mul(255).round().div(255)
 
 
 def _joined(result: DatasetScores, seconds: float, world: World) -> DatasetScores:
@@ -153,21 +151,15 @@ def _joined(result: DatasetScores, seconds: float, world: World) -> DatasetScore
 
 def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tuple[DatasetOptions, FaceDataset]]:
     """The data sets whose keys begin with one of `prefixes` ('val', 'test')."""
-    chosen = {}
-    for key, section in options.datasets.items():
-        if key.startswith(prefixes):
-            dataset = build_dataset(with_inherited(section.component, options))
-            dataset.seed = options.manual_seed
-            chosen[key] = (section, dataset)
-    return chosen
+    chosen = {k: section for k, section in options.datasets.items() if k.startswith(prefixes)}
+    return {k: (section, dataset_of(section, options)) for k, section in chosen.items()}
 
 
-def with_inherited(component: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """A data set's keywords with those that it takes from the top of the file (`scale`)."""
-    from facerestore.registry import DATASETS, parameters_of
-
-    takes = {p.name for p in parameters_of(DATASETS.get(component["type"]))}
-    return {k: v for k, v in options.inherited.items() if k in takes} | dict(component)
+def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:
+    """The data set of one entry, with the run's seed."""
+    dataset = DATASETS.build(section.component, options.inherited_by_data)
+    dataset.seed = options.manual_seed
+    return dataset
 
 
 def build_metrics(options: Options) -> dict[str, Metric]:

@@ -167,6 +167,4 @@ def learning_rate(schedule: Schedule, it: int, base: float, warmup_iter: int = -
 
 def _same_length(one: list | tuple, other: list | tuple, name: str, other_name: str) -> None:
     if len(one) != len(other):
-        raise OptionError(
-            f"`{name}` has {len(one)} entries and `{other_name}` {len(other)}: give one for each", (name,)
-        )
+        raise OptionError(f"`{name}` has {len(one)} entries and `{other_name}` {len(other)}: give one for each", (name,))

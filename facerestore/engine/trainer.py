@@ -15,7 +15,6 @@ import yaml
 from facerestore.checkpoint import atomic_write
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
-from facerestore.data import build_dataset
 from facerestore.data.base import FaceDataset
 from facerestore.data.loader import training_loader, worker_failures
 from facerestore.engine import distributed
@@ -26,10 +25,10 @@ from facerestore.engine.evaluation import (
     DatasetScores,
     Protocol,
     build_metrics,
+    dataset_of,
     evaluate,
     evaluation_sets,
     log_means,
-    with_inherited,
 )
 from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
 from facerestore.engine.report import write_report
@@ -45,7 +44,7 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     if "train" not in options.datasets:
         raise OptionError(f"{options.source}: datasets: needs an entry `train`")
     folder = Path(options.path.experiments_root) / options.name
-    dataset = _training_set(options)
+    dataset = dataset_of(options.datasets["train"], options)
     validation = evaluation_sets(options, ("val",))
     model = build_model(options, world)
     state_file = _state_to_resume(options, folder, auto_resume)
@@ -213,12 +212,6 @@ def stop_signals() -> Iterator[list[int]]:
 
 def _due(it: int, every: int | None) -> bool:
     return every is not None and it % every == 0
-
-
-def _training_set(options: Options) -> FaceDataset:
-    dataset = build_dataset(with_inherited(options.datasets["train"].component, options))
-    dataset.seed = options.manual_seed
-    return dataset
 
 
 def _state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path | None:

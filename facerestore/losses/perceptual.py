@@ -102,9 +102,7 @@ class PerceptualLoss(nn.Module):
             style = self.style_weight * self.sum_over_layers(gram_matrix, of_x, of_gt)
         return perceptual, style
 
-    def sum_over_layers(
-        self, view: Callable[[Tensor], Tensor], x: Mapping[str, Tensor], gt: Mapping[str, Tensor]
-    ) -> Tensor:
+    def sum_over_layers(self, view: Callable[[Tensor], Tensor], x: Mapping[str, Tensor], gt: Mapping[str, Tensor]) -> Tensor:
         return sum(w * self.distance(view(x[layer]), view(gt[layer])) for layer, w in self.layer_weights.items())
 
 

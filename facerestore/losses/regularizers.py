@@ -102,8 +102,7 @@ def adaptive_weight(recon_loss: Tensor, gan_loss: Tensor, last_layer: Tensor, ma
         a detached scalar
     """
     of_recon, of_gan = (
-        vector_norm(torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float())
-        for loss in (recon_loss, gan_loss)
+        vector_norm(torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float()) for loss in (recon_loss, gan_loss)
     )
     return (of_recon / (of_gan + 1e-4)).clamp(0, max_weight)
 

@@ -99,9 +99,7 @@ def luma(image: Tensor) -> Tensor:
     return (65.481 * red + 128.553 * green + 24.966 * blue + 16) / 255
 
 
-def prepare(
-    image: Tensor, target: Tensor, crop_border: int, test_y_channel: bool, smallest: int = 1
-) -> tuple[Tensor, Tensor]:
+def prepare(image: Tensor, target: Tensor, crop_border: int, test_y_channel: bool, smallest: int = 1) -> tuple[Tensor, Tensor]:
     """Both pictures in float64, cropped, as luma where that is asked for; DataError where they cannot be compared."""
     if image.shape != target.shape:
         raise DataError(f"a picture of shape {tuple(image.shape)} cannot be compared with one of {tuple(target.shape)}")
@@ -111,9 +109,7 @@ def prepare(
             f"a border of {crop_border} leaves less than {smallest} pixels of a picture of {width} x {height}: "
             "lower crop_border"
         )
-    pictures = [
-        double(p[..., crop_border : height - crop_border, crop_border : width - crop_border]) for p in (image, target)
-    ]
+    pictures = [double(p[..., crop_border : height - crop_border, crop_border : width - crop_border]) for p in (image, target)]
     return tuple(map(luma, pictures)) if test_y_channel else tuple(pictures)
 
 

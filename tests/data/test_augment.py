@@ -49,9 +49,7 @@ def test_what_each_flip_does():
     assert np.array_equal(apply_flips(IMAGE, Flips(True, False, True)), np.rot90(IMAGE))  # counter-clockwise
 
 
-@pytest.mark.parametrize(
-    "use_hflip, use_rot, count", [(False, False, 1), (True, False, 2), (False, True, 4), (True, True, 8)]
-)
+@pytest.mark.parametrize("use_hflip, use_rot, count", [(False, False, 1), (True, False, 2), (False, True, 4), (True, True, 8)])
 def test_what_is_allowed_is_drawn_evenly(use_hflip, use_rot, count):
     rng = np.random.default_rng(0)
     draws = [sample_flips(rng, use_hflip, use_rot) for _ in range(800)]

@@ -38,9 +38,7 @@ def test_to_rgb_clips_where_the_published_one_wraps():
     assert 0.5 < inside.mean() < 1
     mine = ycbcr_to_rgb(IMAGE)
     assert mine.dtype == np.uint8
-    assert (
-        parity.relative_error(mine[inside], ARRAYS["ycbcr2rgb.uint8"][inside]) <= CASE["tolerance"]["ycbcr2rgb.uint8"]
-    )
+    assert parity.relative_error(mine[inside], ARRAYS["ycbcr2rgb.uint8"][inside]) <= CASE["tolerance"]["ycbcr2rgb.uint8"]
     assert set(mine[reference > 1.002]) == {255} and set(mine[reference < -0.002]) == {0}
 
 

@@ -120,9 +120,7 @@ def test_missing_and_extra_counterparts_are_refused(tmp_path, gt):
     with pytest.raises(DataError, match=r"1 of the 4 pictures .*/gt have no counterpart in .*/lq: it lacks sub/img1$"):
         len(paired(gt, str(lq)))
     folder(lq, ["sub/img1", "zzz"], h=6, w=5)
-    with pytest.raises(
-        DataError, match=r"1 of 5 pictures of .*/lq have no counterpart in .*/gt: zzz;.*`meta_info_file`"
-    ):
+    with pytest.raises(DataError, match=r"1 of 5 pictures of .*/lq have no counterpart in .*/gt: zzz;.*`meta_info_file`"):
         len(paired(gt, str(lq)))
     listing = tmp_path / "list.txt"
     listing.write_text("img2.png\nimg1.png\n")

@@ -37,9 +37,7 @@ def test_tensor_to_image_equals_the_published_one(low, high):
     image = tensor_to_image(batch()[0], (low, high))
     assert image.dtype == np.uint8
     assert parity.relative_error(image, ARRAYS[f"img.{low}_{high}.rgb"]) <= TOLERANCE[f"img.{low}_{high}.rgb"]
-    assert (
-        parity.relative_error(image[..., ::-1], ARRAYS[f"img.{low}_{high}.bgr"]) <= TOLERANCE[f"img.{low}_{high}.bgr"]
-    )
+    assert parity.relative_error(image[..., ::-1], ARRAYS[f"img.{low}_{high}.bgr"]) <= TOLERANCE[f"img.{low}_{high}.bgr"]
 
 
 def clamped_as_upstream_left_it() -> torch.Tensor:
@@ -83,9 +81,7 @@ def test_tensor_to_image_leaves_the_callers_tensor_alone():
 
 def test_tensor_to_image_of_a_batch_of_odd_values_and_of_half_precision():
     assert tensor_to_image(batch()).shape == (5, 9, 7, 3)
-    assert tensor_to_image(torch.tensor([[float("nan"), float("inf"), -float("inf"), 0.5]])).tolist() == [
-        [0, 255, 0, 128]
-    ]
+    assert tensor_to_image(torch.tensor([[float("nan"), float("inf"), -float("inf"), 0.5]])).tolist() == [[0, 255, 0, 128]]
     assert np.array_equal(tensor_to_image(batch()[0].bfloat16()), tensor_to_image(batch()[0].bfloat16().float()))
 
 

@@ -162,9 +162,7 @@ def test_a_truncated_picture_ends_training_unless_skipped(root):
 
 def test_a_killed_worker_ends_the_run_with_a_sentence():
     start = time.time()
-    with pytest.raises(
-        DataError, match=r"worker process of the loader of data set 'FFHQ' is gone .*num_worker_per_gpu"
-    ):
+    with pytest.raises(DataError, match=r"worker process of the loader of data set 'FFHQ' is gone .*num_worker_per_gpu"):
         list(islice(training_loader(Toy("die"), 2, 2, name="FFHQ", timeout=60), 8))
     assert time.time() - start < 20
 

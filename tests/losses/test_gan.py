@@ -105,6 +105,4 @@ def test_relativistic_loss_of_esrgan():
     of_real, of_fake = relativistic(real, fake)
     gan = GANLoss("vanilla")
     expected = -(real - fake.mean()).sigmoid().log().mean() - (1 - (fake - real.mean()).sigmoid()).log().mean()
-    assert gan(of_real, True, is_disc=True) + gan(of_fake, False, is_disc=True) == pytest.approx(
-        expected.item(), rel=1e-6
-    )
+    assert gan(of_real, True, is_disc=True) + gan(of_fake, False, is_disc=True) == pytest.approx(expected.item(), rel=1e-6)

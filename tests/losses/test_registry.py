@@ -47,9 +47,7 @@ def call(name: str, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], l
         elif parameter.name in INPUTS:
             arguments.append(tensor(*INPUTS[parameter.name]))
         else:
-            assert parameter.name == "self" or parameter.default is not parameter.empty, (
-                f"an input for {parameter.name}?"
-            )
+            assert parameter.name == "self" or parameter.default is not parameter.empty, f"an input for {parameter.name}?"
     value = build(name)(*arguments)
     return list(value) if isinstance(value, tuple) else [value], leaves
 

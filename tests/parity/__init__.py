@@ -3,6 +3,7 @@
 A case is `cases/NAME.json` (what was run) and `cases/NAME.npz` (what it returned).  Weights and inputs come from
 `numpy.random.RandomState`, whose stream is frozen, seeded by the CRC-32 of "SEED:KEY": they depend on names and shapes alone.
 """
+
 from __future__ import annotations
 
 import json
@@ -47,9 +48,7 @@ def weight(key: str, shape, seed: int, equalized: bool | float) -> np.ndarray:
 
 
 @torch.no_grad()
-def fill_(
-    module: torch.nn.Module, seed: int = 0, equalized: bool | float | dict[str, bool | float] = False
-) -> torch.nn.Module:
+def fill_(module: torch.nn.Module, seed: int = 0, equalized: bool | float | dict[str, bool | float] = False) -> torch.nn.Module:
     """Fill every parameter, batch-norm statistic and stored noise map of ``module``.
 
     ``equalized`` may map key prefixes to its values (the longest match wins, "" is

@@ -1,0 +1,107 @@
+"""What must hold for every registered network, the day that it is registered."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from facerestore.archs.outputs import Discriminator, DiscriminatorOutput, Generator, GeneratorOutput
+from facerestore.errors import OptionError
+from facerestore.registry import ARCHS, parameters_of
+from tests import parity
+from tests.archs import small
+
+every_network = pytest.mark.parametrize("name", ARCHS.names())
+
+
+def test_every_network_has_a_small_one():
+    assert sorted(small.SMALL) == ARCHS.names()
+
+
+@every_network
+def test_options_are_checked_and_documented(name):
+    options = {"type": name, **small.SMALL[name].keywords}
+    assert ARCHS.check(options) == small.SMALL[name].keywords
+    with pytest.raises(OptionError, match="has no option `nonsense`"):
+        ARCHS.check(options | {"nonsense": 1})
+    for parameter in parameters_of(ARCHS.get(name)):
+        assert parameter.doc, f"{parameter.name} is not described under Args"
+        assert parameter.hint is not Any, f"{parameter.name} has no type hint"
+
+
+@every_network
+def test_fills_what_it_offers(name):
+    network = small.build(name)
+    (x, *rest) = small.inputs(name)
+    with torch.no_grad():
+        output = network(x, *rest)
+    assert {k for k, v in vars(output).items() if v is not None} == network.offers
+    assert all(value.isfinite().all() for value in small.tensors(output))
+    if isinstance(network, Generator):
+        assert isinstance(output, GeneratorOutput)
+        assert output.image.shape[-2:] == tuple(network.upscale * side for side in x.shape[-2:])
+    else:
+        assert isinstance(network, Discriminator) and isinstance(output, DiscriminatorOutput)
+
+
+@every_network
+def test_every_parameter_is_trained(name):
+    network = small.build(name).train()
+    outputs = small.tensors(network(*small.inputs(name)))
+    sum((out * parity.draw(out.shape, 3, str(i))).mean() for i, out in enumerate(outputs)).backward()
+    trainable = {k: p for k, p in network.named_parameters() if p.requires_grad}
+    assert trainable
+    assert [k for k, p in trainable.items() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in trainable.values())
+
+
+@every_network
+def test_state_and_copies_carry_the_network(name):
+    network, inputs = small.build(name), small.inputs(name)
+    network.train()(*inputs)  # statistics and power iterations move
+    other = ARCHS.get(name)(**small.SMALL[name].keywords).eval()
+    other.load_state_dict(network.state_dict())
+    copied = copy.deepcopy(network.eval())
+    for twin in (other, copied):
+        for mine, expected in zip(small.tensors(twin(*inputs)), small.tensors(network(*inputs)), strict=True):
+            assert torch.equal(mine, expected)
+
+
+@every_network
+def test_construction_depends_on_the_seed_alone(name):
+    torch.manual_seed(5)
+    first = ARCHS.get(name)(**small.SMALL[name].keywords)
+    torch.manual_seed(5)
+    type(first).keywords_of(first.state_dict())  # builds on the meta device: no random number is drawn
+    second = ARCHS.get(name)(**small.SMALL[name].keywords)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@every_network
+def test_memory_formats_agree(name):
+    network, inputs = small.build(name), small.inputs(name)
+    last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    moved = [x.to(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs]
+    for mine, expected in zip(small.tensors(last(*moved)), small.tensors(network(*inputs)), strict=True):
+        assert parity.relative_error(mine.contiguous(), expected.detach().flatten().numpy()) < 1e-5
+
+
+@every_network
+def test_bfloat16_autocast(name):
+    network, inputs = small.build(name), small.inputs(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = small.tensors(network(*inputs))
+        sum(out.float().mean() for out in outputs).backward()
+    for mine, expected in zip(outputs, small.tensors(network(*inputs)), strict=True):
+        assert parity.relative_error(mine, parity.summary(expected, mine.numel())) < 0.05
+
+
+@every_network
+def test_compiles_in_one_graph(name):
+    network, inputs = small.build(name), small.inputs(name)
+    outputs = small.tensors(torch.compile(network, backend="eager", fullgraph=True)(*inputs))
+    for mine, expected in zip(outputs, small.tensors(network(*inputs)), strict=True):
+        assert torch.equal(mine, expected)

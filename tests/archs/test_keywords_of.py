@@ -1,0 +1,90 @@
+"""A bare state dict tells its network's class and keywords; no class takes another's for its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from facerestore.registry import ARCHS
+from tests import parity
+from tests.archs import parity_case, small
+
+VARIANTS = {  # beside the small networks: keywords that a state dict must give back
+    "MSRResNet": [
+        {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 2, "upscale": 2},
+        {"num_in_ch": 1, "num_out_ch": 3, "num_feat": 6, "num_block": 11, "upscale": 3},
+        {"num_in_ch": 1, "num_out_ch": 1, "num_feat": 12, "num_block": 1, "upscale": 4},
+    ],
+    "RRDBNet": [
+        {"num_in_ch": 3, "num_out_ch": 3, "scale": s, "num_feat": 8, "num_block": 1, "num_grow_ch": 4} for s in (1, 2, 4)
+    ]
+    + [{"num_in_ch": 1, "num_out_ch": 3, "scale": 4, "num_feat": 4, "num_block": 2, "num_grow_ch": 4}],
+    "SRGANDiscriminator": [{"num_in_ch": 1, "num_feat": 4, "num_hidden": 10}],
+    "SRResNet": [
+        {"num_in_ch": 3, "num_out_ch": 1, "num_feat": 8, "num_block": 2, "upscale": up, "norm": norm, "act": act}
+        for up, norm, act in ((1, "bn", "relu"), (2, "none", "prelu"), (4, "none", "relu"), (8, "bn", "prelu"))
+    ],
+    "SRVGGNetCompact": [
+        {"num_in_ch": c, "num_out_ch": c, "num_feat": 8, "num_conv": n, "upscale": up, "act_type": "prelu"}
+        for c, n, up in ((3, 1, 1), (1, 12, 2), (3, 3, 3))
+    ],
+    "UNetDiscriminatorSN": [{"num_in_ch": 1, "num_feat": 4, "skip_connection": True}],
+    "VGGStyleDiscriminator": [{"num_in_ch": 1, "num_feat": 4, "input_size": size} for size in (128, 256)],
+}
+
+
+def state_of(name, keywords):
+    with torch.device("meta"):
+        return ARCHS.get(name)(**keywords).state_dict()
+
+
+def recognised(state):
+    """What every class makes of a state dict, by name, where it makes anything of it."""
+    found = {name: ARCHS.get(name).keywords_of(state) for name in ARCHS.names()}
+    return {name: keywords for name, keywords in found.items() if keywords is not None}
+
+
+@pytest.mark.parametrize(("name", "keywords"), [(n, k) for n, variants in VARIANTS.items() for k in variants])
+def test_only_its_own_class_recognises_it(name, keywords):
+    assert recognised(state_of(name, keywords)) == {name: keywords}
+
+
+@pytest.mark.parametrize("name", ARCHS.names())
+def test_no_other_class_recognises_the_small_networks(name):
+    state = state_of(name, small.SMALL[name].keywords)
+    keywords = recognised(state).pop(name, {})
+    assert keywords.items() >= small.SMALL[name].keywords.items()
+    assert recognised(state).keys() <= {name}
+
+
+@pytest.mark.parametrize("case", parity_case.names(official=True))
+def test_published_files(case):
+    description, _ = parity.load(case)
+    published = description["reference"].rsplit(":", 1)[-1]
+    found = recognised({key: torch.empty(shape, device="meta") for key, shape in description["state"]})
+    if published in parity_case.BUILDERS:  # not registered
+        assert found == {}
+    else:
+        assert found.keys() == {published}
+        assert found[published].items() >= description["kwargs"].items()
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_a_state_that_is_not_whole_is_nobodys(name):
+    state = state_of(name, VARIANTS[name][0])
+    last = next(reversed(state))
+    assert recognised({key: value for key, value in state.items() if key != last}) == {}
+    assert recognised(state | {"unheard_of.weight": torch.empty(3)}) == {}
+    assert recognised(state | {last: torch.empty(7, 7, 7)}) == {}
+    assert recognised({}) == {}
+
+
+def test_counters_of_old_batch_norms_may_be_missing():
+    keywords = VARIANTS["SRResNet"][0]
+    state = {k: v for k, v in state_of("SRResNet", keywords).items() if not k.endswith("num_batches_tracked")}
+    assert recognised(state) == {"SRResNet": keywords}
+
+
+@pytest.mark.parametrize("act_type", ["relu", "leakyrelu"])
+def test_an_activation_that_left_no_trace_is_not_guessed(act_type):
+    assert recognised(state_of("SRVGGNetCompact", {"num_feat": 8, "num_conv": 2, "act_type": act_type})) == {}

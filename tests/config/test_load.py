@@ -1,0 +1,182 @@
+"""Options are refused in one sentence that names the file, the line, the key's path and the nearest right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facerestore.config import load_options
+from facerestore.errors import OptionError
+
+GOOD = """\
+name: run
+model_type: SRModel
+scale: 4
+datasets:
+  train:
+    type: SyntheticFaceDataset
+    count: 4
+    size: 32
+    batch_size_per_gpu: 2
+network_g:
+  type: MSRResNet
+  num_feat: 8
+  num_block: 1
+train:
+  total_iter: 10
+  optim_g:
+    type: Adam
+    lr: 1e-4
+  pixel_opt:
+    type: L1Loss
+"""
+
+
+def written(folder: Path, text: str, name: str = "run.yml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(OptionError) as caught:
+        load_options(written(folder, text), overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_good_options_load(tmp_path):
+    options = load_options(written(tmp_path, GOOD))
+    assert options.train.optimizers["optim_g"].lr == 1e-4
+    assert options.datasets["train"].component == {"type": "SyntheticFaceDataset", "count": 4, "size": 32}
+    assert options.train.method == {"pixel_opt": {"type": "L1Loss"}}
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1E-4", "+1e-4", "0.0001", "!!float 1e-4", ".1e-3"])
+def test_exponents_are_numbers(tmp_path, number):
+    assert load_options(written(tmp_path, GOOD.replace("1e-4", number))).train.optimizers["optim_g"].lr == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "hint"),
+    [
+        ("num_feat: 8", "num_feet: 8", 12, "network_g.num_feet", "'num_feat'"),
+        ("num_feat: 8", "num_feat: many", 12, "network_g.num_feat", "number"),
+        ("type: MSRResNet", "type: MSRResnet", 11, "network_g.type", "'MSRResNet'"),
+        ("type: L1Loss", "type: L1", 20, "train.pixel_opt.type", "L1Loss"),
+        ("type: L1Loss", "type: L1Loss\n    loss_wait: 2", 21, "train.pixel_opt.loss_wait", "'loss_weight'"),
+        ("total_iter: 10", "total_iters: 10", 15, "train.total_iters", "total_iter"),
+        ("total_iter: 10", "total_iter: 0", 15, "train.total_iter", ">= 1"),
+        ("total_iter: 10", "total_iter: .nan", 15, "train.total_iter", "finite"),
+        ("lr: 1e-4", "lr: fast", 18, "train.optim_g.lr", "number"),
+        ("lr: 1e-4", "lr: -1", 18, "train.optim_g.lr", ">= 0"),
+        ("lr: 1e-4", "lr: 1e-4\n    beta: [0, 1]", 19, "train.optim_g.beta", "betas"),
+        ("type: Adam", "type: Adams", 17, "train.optim_g.type", "'Adam"),
+        ("optim_g:", "optim_q:", 16, "train.optim_q", "'optim_g'"),
+        ("model_type: SRModel", "model_type: SRModle", 2, "model_type", "'SRModel'"),
+        ("model_type: SRModel", "model_typ: SRModel", 2, "model_typ", "'model_type'"),
+        ("network_g:", "network_q:", 10, "network_q", "'network_g'"),
+        ("count: 4", "cuont: 4", 7, "datasets.train.cuont", "'count'"),
+        ("batch_size_per_gpu: 2", "batch_size_per_gpu: none", 9, "datasets.train.batch_size_per_gpu", "number"),
+        ("scale: 4", "scale: 4\nscale: 4", 4, "scale", "twice"),
+        ("  total_iter: 10", "\ttotal_iter: 10", 15, "", "not YAML"),
+        ("name: run", "name: ../run", 1, "name", "slash"),
+        ("name: run", 'name: !!python/object/apply:os.system ["x"]', 1, "", "not YAML"),
+    ],
+)
+def test_refusals_name_line_path_and_the_right_name(tmp_path, old, new, line, path, hint):
+    assert old in GOOD
+    message = refusal(tmp_path, GOOD.replace(old, new, 1))
+    assert f"run.yml:{line}" in message
+    assert path in message
+    assert hint in message
+
+
+def test_a_missing_key_says_what_it_is_for(tmp_path):
+    assert "`total_iter`: iterations in all" in refusal(tmp_path, GOOD.replace("  total_iter: 10\n", ""))
+    assert "the optimizer of net_g" in refusal(tmp_path, GOOD[: GOOD.index("  optim_g")] + "  pixel_opt: {type: L1Loss}\n")
+    assert "needs `network_d`" in refusal(tmp_path, GOOD.replace("SRModel", "SRGANModel"))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[]\n", "42\n", "null\n", "a: [1, 2\n", '"abc\n', "\x01\x02"])
+def test_what_holds_no_options_is_refused(tmp_path, text):
+    assert "run.yml" in refusal(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(OptionError, match=r"nowhere\.yml: the option file does not exist"):
+        load_options(tmp_path / "nowhere.yml")
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    bomb += "".join(f"{c}: &{c} [{','.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
+    assert "too large" in refusal(tmp_path, bomb + GOOD)
+
+
+def test_overrides(tmp_path):
+    path = written(tmp_path, GOOD)
+    options = load_options(path, ["train.optim_g.lr=2e-4", "train:total_iter=7", "val.metrics={}"])
+    assert (options.train.optimizers["optim_g"].lr, options.train.total_iter) == (2e-4, 7)
+    assert "--set train.totl_iter=7" in refusal(tmp_path, GOOD, "train.totl_iter=7")
+    assert "section.key=value" in refusal(tmp_path, GOOD, "train.total_iter")
+
+
+def test_base_files_merge_deeply(tmp_path):
+    written(tmp_path, GOOD, "below.yml")
+    above = written(tmp_path, "base: below.yml\nname: other\ntrain:\n  optim_g:\n    lr: 1e-3\n", "above.yml")
+    options = load_options(above)
+    assert (options.name, options.train.total_iter) == ("other", 10)
+    assert options.train.optimizers["optim_g"].lr == 1e-3
+    written(tmp_path, "base: below.yml\ntrain:\n  pixel_opt: {type: L1los}\n", "above.yml")
+    with pytest.raises(OptionError, match=r"above\.yml:3: train\.pixel_opt\.type"):
+        load_options(above)
+    written(tmp_path, GOOD.replace("num_feat: 8", "num_feet: 8"), "below.yml")
+    written(tmp_path, "base: below.yml\nname: other\n", "above.yml")
+    with pytest.raises(OptionError, match=r"below\.yml:12: network_g\.num_feet"):
+        load_options(above)
+
+
+def test_base_in_a_circle_and_nowhere(tmp_path):
+    written(tmp_path, "base: b.yml\n", "a.yml")
+    written(tmp_path, "base: a.yml\n", "b.yml")
+    with pytest.raises(OptionError, match="in turn"):
+        load_options(tmp_path / "a.yml")
+    written(tmp_path, "base: c.yml\n", "a.yml")
+    with pytest.raises(OptionError, match=r"a\.yml:1.*does not exist"):
+        load_options(tmp_path / "a.yml")
+
+
+def test_a_dict_is_as_good_as_a_file():
+    with pytest.raises(OptionError, match="the options: train.total_iter: "):
+        load_options({"name": "x", "model_type": "SRModel", "network_g": {"type": "MSRResNet"}, "train": {"total_iter": "x"}})
+
+
+def test_keys_without_meaning_are_named_once_and_do_nothing(tmp_path):
+    text = GOOD.replace("batch_size_per_gpu: 2", "batch_size_per_gpu: 2\n    prefetch_mode: ~")
+    text += "dist_params: {backend: nccl, port: 29500}\nfind_unused_parameters: true\nlogger: {wandb: {project: ~}}\n"
+    notes = load_options(written(tmp_path, text)).notes
+    for key in ("datasets.train.prefetch_mode", "dist_params.port", "find_unused_parameters", "logger.wandb"):
+        assert sum(f"`{key}`" in note for note in notes) == 1
+
+
+def test_a_frozen_or_short_network_is_told_before_building(tmp_path):
+    text = GOOD.replace("type: MSRResNet", "type: VGGStyleDiscriminator\n  num_in_ch: 3").replace("  num_block: 1\n", "")
+    assert "does not offer" in refusal(tmp_path, text)
+
+
+def test_a_schedule_that_ends_early_is_noted(tmp_path):
+    text = GOOD + "  scheduler: {type: CosineAnnealingRestartLR, periods: [4], restart_weights: [1]}\n"
+    assert any("ends at iteration 4" in note for note in load_options(written(tmp_path, text)).notes)
+    uneven = text.replace("restart_weights: [1]", "restart_weights: [1, 2]")
+    assert "give one for each" in refusal(tmp_path, uneven)
+
+
+def test_a_copy_must_be_of_a_network_that_is_alike(tmp_path):
+    text = GOOD.replace("SRModel", "SRGANComparisonModel").replace(
+        "train:\n  total", "network_srresnet: {type: MSRResNet, num_feat: 9, weights: network_g}\ntrain:\n  total"
+    )
+    assert "differ in their keywords" in refusal(tmp_path, text)
+    assert "no other network" in refusal(tmp_path, text.replace("weights: network_g", "weights: network_x"))

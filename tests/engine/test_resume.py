@@ -1,0 +1,116 @@
+"""A run that was killed and resumed ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.engine.runs import DEBUG, ROOT, program, same, weights
+
+QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
+
+
+def train(folder, *arguments, options="sr.yml"):
+    done = program("train.py", "-opt", DEBUG / options, *QUICK, *arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def kill_at(folder, iteration: int, *arguments, options="sr.yml") -> None:
+    """Start a training and kill -9 it as soon as the checkpoint of `iteration` is whole and the run has gone on."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(DEBUG / options), *QUICK, *map(str, arguments)]
+    running = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = next_state(folder, iteration)
+    end = time.monotonic() + 120
+    while not state.exists() and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+    assert running.poll() is None, "the run ended before it could be killed"
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+
+
+def next_state(folder, iteration):
+    return folder / "experiments" / "run" / "training_states" / f"{iteration}.state"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("options", "names"), [("sr.yml", ["net_g"]), ("srgan.yml", ["net_g", "net_d"])])
+def test_five_and_a_kill_and_five_are_ten(tmp_path, workers, options, names):
+    """Ten iterations, and five + kill -9 + resume + five."""
+    common = ["--set", f"datasets.train.num_worker_per_gpu={workers}", "--set", "train.total_iter=10"]
+    train(tmp_path, *common, "--set", "name=whole", options=options)
+    # Iterations are kept from outrunning the kill by a bigger total; the checkpoint of the fifth is what counts.
+    kill_at(tmp_path, 5, *common, "--set", "train.total_iter=100000", "--set", "name=run",
+            "--set", "logger.save_checkpoint_freq=5", options=options)  # fmt: skip
+    for later in (tmp_path / "experiments" / "run" / "training_states").glob("*.state"):
+        if later.stem != "5":
+            later.unlink()
+    log = train(tmp_path, *common, "--set", "name=run", "--auto_resume", options=options)
+    assert "going on after iteration 5" in log
+    for name in names:
+        assert same(weights(tmp_path / "experiments/whole", 10, name), weights(tmp_path / "experiments/run", 10, name))
+
+
+def test_resumed_weights_are_those_of_an_uninterrupted_run(tmp_path):
+    train(tmp_path, "--set", "name=whole", "--set", "train.total_iter=6", "--set", "train.scheduler=~")
+    train(tmp_path, "--set", "name=run", "--set", "train.total_iter=3", "--set", "train.scheduler=~")
+    log = train(tmp_path, "--set", "name=run", "--set", "train.total_iter=6", "--set", "train.scheduler=~", "--auto-resume")
+    assert "going on after iteration 3" in log
+    assert "`train.total_iter` was 3 when this run was interrupted and is 6 now" in log
+    whole, run = (weights(tmp_path / "experiments" / n, 6) for n in ("whole", "run"))
+    assert same(whole, run)
+    assert not all(torch.equal(whole["params"][k], whole["params_ema"][k]) for k in whole["params"])
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path):
+    train(tmp_path, "--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2")
+    models = tmp_path / "experiments/run/models"
+    content = (models / "net_g_4.pth").read_bytes()
+    (models / "net_g_4.pth").unlink()
+    (models / "net_g_4.pth").write_bytes(content[: len(content) // 2])
+    log = train(tmp_path, "--set", "name=run", "--set", "train.total_iter=5", "--auto_resume")
+    assert "checkpoint 4 is passed over" in log and "damaged or cut off" in log
+    assert "going on after iteration 2" in log
+
+
+def test_a_name_that_exists_is_archived(tmp_path):
+    for _ in range(2):
+        train(tmp_path, "--set", "name=run", "--set", "train.total_iter=1")
+    names = sorted(p.name for p in (tmp_path / "experiments").iterdir())
+    assert names[0] == "run" and names[1].startswith("run_archived_")
+
+
+def test_upstream_layout_and_latest(tmp_path):
+    train(tmp_path, "--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2",
+          "--set", "logger.keep_checkpoints=1")  # fmt: skip
+    folder = tmp_path / "experiments/run"
+    assert sorted(p.name for p in (folder / "models").iterdir()) == ["net_g_4.pth", "net_g_latest.pth"]
+    assert [p.name for p in (folder / "training_states").iterdir()] == ["4.state"]
+    content = torch.load(folder / "models/net_g_latest.pth", weights_only=True)
+    assert set(content) == {"params", "params_ema", "meta"}
+    assert content["meta"]["type"] == "MSRResNet" and content["meta"]["iteration"] == 4
+    assert same({k: content[k] for k in ("params", "params_ema")}, weights(folder, 4))
+
+
+def test_sigterm_saves_and_ends(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(DEBUG / "sr.yml"), *QUICK, "--set", "name=run",
+               "--set", "train.total_iter=100000", "--set", "logger.save_checkpoint_freq=~"]  # fmt: skip
+    running = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for line in running.stdout:
+        if "iter 4," in line:
+            running.send_signal(signal.SIGTERM)
+            break
+    rest = running.stdout.read()
+    assert running.wait() == 0
+    assert "stopped after iteration" in rest
+    state = next((tmp_path / "experiments/run/training_states").iterdir())
+    assert (tmp_path / f"experiments/run/models/net_g_{state.stem}.pth").is_file()

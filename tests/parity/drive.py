@@ -1,0 +1,96 @@
+"""Runs a published training step (a `train_*` case) through `load_options`, `build_model` and `step`, and compares."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facerestore.config import load_options
+from facerestore.engine import build_model
+from facerestore.engine.training import TrainingModel
+from tests import parity
+
+VGG_BLOCKS = {"vgg19": [2, 2, 4, 4, 4], "vgg16": [2, 2, 3, 3, 3]}
+
+
+def vgg_state(kind: str, seed: int) -> dict[str, torch.Tensor]:
+    """A file's content as torchvision has it: `features.N.weight` and `.bias` of the convolutions."""
+    state, n, channels = {}, 0, 3
+    for convolutions, width in zip(VGG_BLOCKS[kind], (64, 128, 256, 512, 512), strict=True):
+        for _ in range(convolutions):
+            for key, shape in ((f"features.{n}.weight", (width, channels, 3, 3)), (f"features.{n}.bias", (width,))):
+                state[key] = torch.from_numpy(parity.weight(key, shape, seed, False).copy())
+            channels, n = width, n + 2
+        n += 1
+    return state
+
+
+def build(case: dict, folder: Path) -> TrainingModel:
+    """The case's method, its networks filled as the reference's were."""
+    config = case["config"]
+    options = copy.deepcopy(config["options"])
+    options |= {"name": "parity", "model_type": config["model"], "legacy": case.get("legacy", False)}
+    options["train"].setdefault("total_iter", 1_000_000)
+    for key in options:
+        if key.startswith("network_"):
+            options[key]["weights"] = "random"
+    if perceptual := options["train"].get("perceptual_opt"):
+        torch.save(vgg_state("vgg19", config["vgg19_fill"]["seed"]), folder / "vgg.pth")
+        perceptual["weights"] = str(folder / "vgg.pth")
+    model = build_model(load_options(options))
+    for name, fill in config["fill"].items():
+        parity.fill_(network(model, name), fill["seed"], fill["equalized"])
+    return model
+
+
+def network(model: TrainingModel, name: str) -> torch.nn.Module:
+    return model.ema[name.removesuffix("_ema")] if name.endswith("_ema") else model.networks[name]
+
+
+def batch(case: dict, it: int) -> dict[str, torch.Tensor]:
+    return {
+        key: parity.draw(s["shape"], s["seed"], s["name"].format(iter=it), s.get("low"), s.get("high"))
+        for key, s in case["config"]["batch"].items()
+    }
+
+
+def errors(name: str, folder: Path) -> dict[str, tuple[float, float]]:
+    """(error, tolerance) of every figure that the case holds and that a training step leaves behind."""
+    case, stored = parity.load(name)
+    model = build(case, folder)
+    names = {k.split(".")[1] for k in stored if k.startswith("delta.")}
+    before = {n: {k: p.detach().clone() for k, p in network(model, n).named_parameters()} for n in names}
+    terms: dict[str, dict[int, float]] = {}
+    rates = []
+    for it in case["config"]["iterations"]:
+        for key, value in model.step(batch(case, it), it).items():
+            terms.setdefault(key, {})[it] = float(value)
+        rates.append([o.param_groups[0]["lr"] for o in model.optimizers.values()])
+    found = {}
+    for key, want in stored.items():
+        got = figure(key, case, model, before, terms, rates)
+        if got is not None:
+            found[key] = parity.relative_error(got, want), case["tolerance"][key]
+    return found
+
+
+def figure(key: str, case: dict, model: TrainingModel, before: dict, terms: dict, rates: list):
+    kind, _, rest = key.partition(".")
+    if kind == "loss":
+        return np.array([terms[rest][it] for it in case["logged_at"][rest]])
+    if kind == "lr":
+        return np.array(rates)
+    if kind == "delta":
+        name, parameter = rest.split(".", 1)
+        return dict(network(model, name).named_parameters())[parameter].detach() - before[name][parameter]
+    if kind == "norm":
+        name = rest.split(".", 1)[1]
+        after = dict(network(model, name).named_parameters())
+        return np.array([float((after[k].detach() - before[name][k]).norm()) for k in case["parameters"][name]])
+    if kind == "buffer":
+        name, buffer = rest.split(".", 1)
+        return dict(network(model, name).named_buffers())[buffer]
+    return None
