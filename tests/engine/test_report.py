@@ -1,0 +1,294 @@
+"""`report.html`: what is in it, what cannot get into it, and that a browser builds it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import facerestore.engine.report.report as report
+from facerestore.engine.report import DataSection, Picture, write_report
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+HOSTILE = "<script>document.title='owned'</script></script><!--<img src=x onerror=\"document.title='owned'\">'&$title"
+
+
+class Page(HTMLParser):
+    """The page's tags, its scripts by id ("": the one that runs), and the text outside of scripts and styles."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict]] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._inside: str | None = None  # the script or style that is being read
+        self.feed(self.source)
+        self.close()
+        self.data = json.loads(self.scripts["data"], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("script", "style"):
+            self._inside = dict(attributes).get("id", "") if tag == "script" else "style"
+            self.scripts[self._inside] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None
+
+    def handle_data(self, text: str) -> None:
+        if self._inside is None:
+            self.text += text
+        else:
+            self.scripts[self._inside] += text
+
+    def image(self, identifier: int) -> np.ndarray:
+        """The embedded picture, RGB."""
+        encoded = np.frombuffer(base64.b64decode(self.scripts[f"image-{identifier}"], validate=True), np.uint8)
+        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    def means(self) -> list[list[str]]:
+        """The table of means, row by row, without its markup."""
+        table = re.search(r'<table class="means">(.*?)</table>', self.source, re.DOTALL)[1]
+        rows = re.findall(r"<tr.*?>(.*?)</tr>", table, re.DOTALL)
+        return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def picture(name: str = "face", size: int = 24, seed: int = 0, **changes) -> Picture:
+    rng = np.random.default_rng(seed)
+    hr = rng.integers(0, 256, (size, size, 3), np.uint8)
+    images = {"LR": hr[::4, ::4], "bicubic": hr // 2, "SRResNet": hr // 3, "SRGAN": hr // 4, "HR": hr}
+    scores = {m: {"psnr": 20.0 + i + seed, "lpips": 0.3 - i / 10} for i, m in enumerate(("bicubic", "SRResNet", "SRGAN"))}
+    return Picture(**{"name": name, "images": images, "scores": scores, **changes})
+
+
+def section(**changes) -> DataSection:
+    means = {"bicubic": {"psnr": 20.0, "lpips": 0.3}, "SRResNet": {"psnr": 31.236, "lpips": 0.3}, "SRGAN": {"psnr": 29.0}}
+    return DataSection(**{"name": "faces", "pictures": [picture("a"), picture("b", seed=1)], "means": means, **changes})
+
+
+def page(folder: Path, *sections: DataSection, **keywords) -> Page:
+    return Page(write_report(folder / "report.html", **{"title": "run", "sections": sections, **keywords}))
+
+
+def test_embedded_pictures_are_the_pictures(tmp_path):
+    given = section()
+    shown = page(tmp_path, given).data["sections"][0]["pictures"]
+    parsed = page(tmp_path, given)
+    for told, original in zip(shown, given.pictures, strict=True):
+        assert [c["label"] for c in told["columns"]] == list(original.images)
+        for column, image in zip(told["columns"], original.images.values(), strict=True):
+            assert not column["lossy"] and (column["height"], column["width"]) == image.shape[:2]
+            np.testing.assert_array_equal(parsed.image(column["image"]), image)
+
+
+def test_a_picture_is_embedded_once(tmp_path):
+    one = picture()
+    parsed = page(tmp_path, section(pictures=[one, one]), section(pictures=[one]))
+    assert sum(name.startswith("image-") for name in parsed.scripts) == len(one.images)
+
+
+def test_equal_bytes_of_another_shape_are_another_picture(tmp_path):
+    flat = np.zeros((4, 8, 3), np.uint8)
+    parsed = page(tmp_path, section(pictures=[Picture("x", {"a": flat, "b": flat.reshape(8, 4, 3)})]))
+    assert [parsed.image(i).shape for i in (0, 1)] == [(4, 8, 3), (8, 4, 3)]
+
+
+def test_a_large_picture_is_stored_as_jpeg_and_says_so(tmp_path):
+    gradient = np.repeat(np.linspace(0, 255, 1100).astype(np.uint8)[None, :, None], 3, axis=2).repeat(8, axis=0)
+    parsed = page(tmp_path, section(pictures=[Picture("wide", {"LR": gradient[:, :1024], "X": gradient})]))
+    small, large = parsed.data["sections"][0]["pictures"][0]["columns"]
+    assert (small["lossy"], large["lossy"]) == (False, True)
+    kinds = {a["id"]: a["data-type"] for t, a in parsed.tags if t == "script" and "data-type" in a}
+    assert kinds == {"image-0": "image/png", "image-1": "image/jpeg"}
+    assert np.abs(parsed.image(1).astype(int) - gradient).max() <= 3
+    assert "shown here as JPEG (quality 95)" in parsed.scripts[""]
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_picture_is_refused(tmp_path, image):
+    with pytest.raises(ValueError, match=r"'odd', 'LR': an image must be uint8 RGB"):
+        page(tmp_path, section(pictures=[Picture("odd", {"LR": image})]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_means_show_best_gain_and_direction(tmp_path):
+    parsed = page(tmp_path, section())
+    assert parsed.means() == [
+        ["method", "psnr ↑", "lpips ↓"],
+        ["faces"],
+        ["bicubic", "20.00", "0.3000"],
+        ["SRResNet", "31.24+11.24", "0.3000+0.0000"],
+        ["SRGAN", "29.00+9.00", "–"],
+    ]
+    strong = re.findall(r"<strong>(.*?)</strong>", parsed.source)
+    assert strong == ["0.3000", "31.24", "0.3000"]  # values that read the same are equally good
+    assert parsed.source.count('<small class="good"') == 2 and '<small class="bad"' not in parsed.source
+
+
+def test_gain_is_against_the_interpolation_wherever_it_stands(tmp_path):
+    means = {"A": {"lpips": 0.5}, "bicubic": {"lpips": 0.25}}
+    parsed = page(tmp_path, section(means=means))
+    assert parsed.means()[2:] == [["A", "0.5000+0.2500"], ["bicubic", "0.2500"]]
+    assert '<small class="bad" title="against bicubic">' in parsed.source
+
+
+def test_infinite_and_missing_scores(tmp_path):
+    scores = {"A": {"psnr": math.inf, "odd": -math.inf}, "B": {"psnr": math.nan}, "C": {"psnr": 30.0, "odd": 2.5e-6}}
+    parsed = page(tmp_path, section(pictures=[picture(scores=scores)], means=scores))
+    cells = parsed.data["sections"][0]["pictures"][0]["scores"]
+    assert cells["A"] == {
+        "psnr": {"value": "Infinity", "text": "∞", "best": True},
+        "odd": {"value": "-Infinity", "text": "−∞", "best": False},
+    }
+    assert cells["B"] == {"psnr": {"value": None, "text": "nan", "best": False}}
+    assert cells["C"]["odd"] == {"value": 2.5e-6, "text": "2.50e−06", "best": False}  # nobody knows which way is better
+    assert parsed.means()[2:] == [["A", "∞", "−∞"], ["B", "nan", "–"], ["C", "30.00", "2.50e−06"]]
+
+
+@pytest.mark.parametrize(
+    "metric, better",
+    [("psnr", "higher"), ("psnr_y", "higher"), ("calculate_ssim", "higher"), ("LPIPS", "lower"), ("MS-SSIM", "higher"),
+     ("identity_distance", "lower"), ("identity", "higher"), ("shoe size", None)],
+)  # fmt: skip
+def test_direction_of_a_metric(tmp_path, metric, better):
+    parsed = page(tmp_path, section(means={"A": {metric: 1.0}}, pictures=[]))
+    assert parsed.data["metrics"] == [{"name": metric, "better": better}]
+    own = {metric: "lower" if better == "higher" else "higher"}
+    assert (
+        page(tmp_path, section(means={"A": {metric: 1.0}}, pictures=[]), better=own).data["metrics"][0]["better"] == own[metric]
+    )
+
+
+@pytest.mark.parametrize(
+    "labels, compared",
+    [("LR bicubic SRResNet SRGAN HR", ["SRResNet", "HR"]), ("LR bicubic HR", ["bicubic", "HR"]), ("LR HR", ["LR", "HR"]),
+     ("lq GFPGAN", ["lq", "GFPGAN"]), ("A B C", ["A", "B"]), ("A", ["A"]), ("HR", ["HR"]), ("", [])],
+)  # fmt: skip
+def test_what_is_compared_at_first(tmp_path, labels, compared):
+    images = {label: np.zeros((4, 4, 3), np.uint8) for label in labels.split()}
+    parsed = page(tmp_path, section(pictures=[Picture("x", images)]))
+    assert parsed.data["sections"][0]["pictures"][0]["compared"] == compared
+
+
+def test_curves_are_ordered_and_break_where_not_finite(tmp_path):
+    curves = {"loss": {"g": [(200, 0.123456789), (100, math.nan), (300, math.inf)], "empty": []}, "none": {}, "nor": {"x": []}}
+    assert page(tmp_path, section(), curves=curves).data["curves"] == [
+        {"title": "loss", "series": [{"label": "g", "x": [100, 200, 300], "y": [None, 0.123457, None]}]}
+    ]
+
+
+def hostile(folder: Path) -> Page:
+    rows = {HOSTILE: {HOSTILE: 1.0, "psnr": 2.0}}
+    image = np.zeros((4, 4, 3), np.uint8)
+    named = Picture(HOSTILE, {HOSTILE: image, "HR": image + 9}, rows, {HOSTILE: HOSTILE})
+    bad = DataSection(HOSTILE, [named], rows, HOSTILE)
+    return page(folder, bad, title=HOSTILE, facts={HOSTILE: HOSTILE}, curves={HOSTILE: {HOSTILE: [(1, 2.0), (2, 3.0)]}})
+
+
+def test_names_are_harmless(tmp_path):
+    plain, bad = page(tmp_path / "plain", section(pictures=[picture()])), hostile(tmp_path)
+    structural = ("script", "img", "meta", "style", "link", "iframe")
+
+    def kinds(parsed: Page) -> list[tuple[str, str]]:
+        return sorted((t, a.get("id", "")) for t, a in parsed.tags if t in structural and "data-type" not in a)
+
+    assert kinds(bad) == kinds(plain)
+    assert not any(name.startswith("on") for _, attributes in bad.tags for name in attributes)
+    assert bad.text.count(HOSTILE) >= 5  # title, heading, set, method, metric
+    assert bad.data["sections"][0]["pictures"][0]["name"] == HOSTILE
+
+
+def test_a_name_that_is_no_unicode_is_written(tmp_path):
+    assert page(tmp_path, section(name="caf\udce9", pictures=[picture("caf\udce9")]), title="caf\udce9").means()[1] == ["caf?"]
+
+
+def test_page_loads_nothing(tmp_path):
+    parsed = page(tmp_path, section())
+    own = re.sub(r'(?s)<script type="text/plain".*?</script>', "", parsed.source)  # base64 may spell anything
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|\bfetch\(|XMLHttpRequest|import\(", own)
+    assert not [a for _, a in parsed.tags if "src" in a or a.get("href", "#")[0] != "#"]
+    policy = next(a["content"] for t, a in parsed.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src blob:;") and "script-src 'sha256-" in policy
+
+
+def test_empty_cases(tmp_path):
+    nothing = page(tmp_path)
+    assert nothing.data == {"metrics": [], "sections": [], "curves": []} and "Nothing was measured" in nothing.text
+    bare = page(
+        tmp_path, DataSection("no pictures", []), DataSection("no scores", [Picture("x", {"A": picture().images["HR"]})])
+    )
+    assert [len(s["pictures"]) for s in bare.data["sections"]] == [0, 1] and "Nothing was measured" in bare.text
+    alone = page(tmp_path, section(pictures=[], means={"GFPGAN": {"niqe": 4.2}}))
+    assert alone.means() == [["method", "niqe ↓"], ["faces"], ["GFPGAN", "4.200"]] and "<strong>" not in alone.source
+
+
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "made" / "report.html"
+    assert write_report(str(path), title="first", sections=[section()]) == path
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("facerestore.checkpoint.os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(path, title="second", sections=[section()])
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_page_files_are_package_data():
+    listed = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    files = {p.name for p in Path(report.__file__).parent.iterdir() if p.suffix not in (".py", "") and p.is_file()}
+    assert files == {"page.html", "page.css", "page.js"}
+    assert all(f'"{name}"' in listed for name in files)
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    """Gives the document as a browser has built it, without scripts and styles."""
+    if CHROMIUM is None:
+        pytest.skip("needs chromium (apt-get install chromium): the page's script was not run")
+
+    def run(path: Path) -> str:
+        profile = tmp_path_factory.mktemp("profile")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+        command = [CHROMIUM, *flags, "--virtual-time-budget=3000", "--window-size=1280,2000", "--dump-dom", path.as_uri()]
+        document = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        return re.sub(r"(?s)<(script|style).*?</\1>", "", document)
+
+    return run
+
+
+def root_of(document: str) -> str:
+    return re.search(r"<html[^>]*>", document)[0]
+
+
+def test_browser_builds_the_page(tmp_path, dump):
+    curves = {"losses": {"l_g": [(i, 1 / i) for i in range(1, 200)], "l_d": [(i, 100.0) for i in range(1, 200)]}}
+    document = dump(page(tmp_path, section(), curves=curves) and tmp_path / "report.html")
+    root = root_of(document)
+    assert "data-ready" in root and "data-error" not in root, root
+    assert 'data-cards="2"' in root and 'data-charts="1"' in root
+    assert document.count('<article class="card"') == 2 and document.count('type="range"') == 3
+    assert len(re.findall(r'<img[^>]* src="blob:', document)) >= 2  # what is in view was decoded
+    assert document.count('class="panel"') == 2 and '<path d="M' in document  # curves of different size stand apart
+    assert '<td class="best">22.00</td>' in document and "6 rows" in document
+
+
+def test_browser_builds_hostile_and_empty_pages(tmp_path, dump):
+    hostile(tmp_path)
+    document = dump(tmp_path / "report.html")
+    assert "data-ready" in root_of(document) and "data-error" not in root_of(document), root_of(document)
+    assert 'data-cards="1"' in root_of(document) and "<title>owned" not in document
+    page(tmp_path)
+    assert "data-ready" in root_of(empty := dump(tmp_path / "report.html")) and "data-error" not in root_of(empty)
