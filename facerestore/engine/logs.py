@@ -42,9 +42,9 @@ def _attach(handler: logging.Handler) -> None:
 
 
 def progress_bar(total: int, start: int = 0, what: str = "", unit: str = "it", shown: bool = True) -> tqdm:
-    """A bar with time left; seldom redrawn where the output is not a screen."""
-    interval = 0.2 if sys.stderr.isatty() else 15
-    return tqdm(total=total, initial=start, desc=what, unit=unit, disable=not shown, mininterval=interval, dynamic_ncols=True)
+    """A bar with the time left, on a screen; in a file the log's own lines say it."""
+    shown = shown and sys.stderr.isatty()
+    return tqdm(total=total, initial=start, desc=what, unit=unit, disable=not shown, dynamic_ncols=True)
 
 
 def number(value: float) -> str:

@@ -101,7 +101,7 @@ def read_state(path: Path) -> dict[str, Any]:
         if not file.is_file():
             raise CheckpointError(f"{file}: belongs to this checkpoint and does not exist")
         if _checksum(file) != checksum:
-            raise CheckpointError(f"{file}: the file is damaged or cut off")
+            raise CheckpointError(f"{file}: damaged or cut off")
     return state
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import yaml
@@ -130,9 +131,11 @@ class Run:
         if curves:
             curves.write(it, "losses", values)
             curves.write(it, "learning rates", rates)
-        bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data")
+        bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data", refresh=False)
         lr = ", ".join(f"{v:.2e}" for v in sorted(set(rates.values())))
-        logger.info("iter %d, lr %s, %s", it, lr, ", ".join(f"{k} {number(v)}" for k, v in values.items()))
+        left = timedelta(seconds=round((self.options.train.total_iter - it) / rate))
+        losses = ", ".join(f"{k} {number(v)}" for k, v in values.items())
+        logger.info("iter %d, %.1f img/s, left %s, lr %s, %s", it, images, left, lr, losses)
 
     def _save(self, it: int) -> None:
         if self.world.is_main:

@@ -44,7 +44,7 @@ class TrainingModel:
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     recipe: Recipe = Recipe()
-    world: World = World()
+    world: World = field(default_factory=World)
     frozen: frozenset[str] = frozenset()  # networks that are looked through and never trained
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each network's checkpoint says of it
 

@@ -56,6 +56,17 @@ def test_unet_discriminator_judges_every_pixel_of_any_size(size, skip_connection
     assert build_network(options)(torch.zeros(1, 3, *size)).logits.shape == (1, 1, *size)
 
 
+def test_unet_discriminator_without_skips_looks_through_its_smallest_features():
+    x, logits = parity.draw((1, 3, 16, 16), 1), {}
+    for skip_connection in (True, False):
+        options = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4, "skip_connection": skip_connection}
+        network = parity.fill_(build_network(options)).eval()
+        network.conv3.register_forward_hook(lambda module, inputs, out: torch.zeros_like(out))
+        logits[skip_connection] = network(x).logits
+    assert torch.equal(logits[False], network(-x).logits)
+    assert not torch.equal(logits[True], logits[False])
+
+
 @pytest.mark.parametrize("size", [(96, 96), (33, 50), (16, 16)])
 def test_srgan_discriminator_judges_any_size(size):
     output = small.build("SRGANDiscriminator")(torch.zeros(2, 3, *size))

@@ -58,6 +58,16 @@ def test_every_parameter_is_trained(name):
     assert all(p.grad.isfinite().all() for p in trainable.values())
 
 
+@pytest.mark.parametrize("name", [n for n in ARCHS.names() if issubclass(ARCHS.get(n), Discriminator)])
+def test_discriminators_take_a_gradient_penalty(name):
+    network, (x, *rest) = small.build(name).train(), small.inputs(name)
+    logits = network(x.requires_grad_(), *rest).logits
+    (slope,) = torch.autograd.grad(sum(part.sum() for part in logits), x, create_graph=True)
+    slope.square().sum().backward()
+    first = next(network.parameters()).grad
+    assert first.isfinite().all() and first.any()
+
+
 @every_network
 def test_state_and_copies_carry_the_network(name):
     network, inputs = small.build(name), small.inputs(name)

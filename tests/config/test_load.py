@@ -150,7 +150,7 @@ def test_base_in_a_circle_and_nowhere(tmp_path):
 
 
 def test_a_dict_is_as_good_as_a_file():
-    with pytest.raises(OptionError, match="the options: train.total_iter: "):
+    with pytest.raises(OptionError, match=r"the options: train\.total_iter: "):
         load_options({"name": "x", "model_type": "SRModel", "network_g": {"type": "MSRResNet"}, "train": {"total_iter": "x"}})
 
 
