@@ -198,6 +198,7 @@ function sortCards(order) {
 // Enlarged view: all columns of a picture, moved together ---------------------------------------------------------------
 
 const lightbox = byId("lightbox");
+// x, y: where the picture's corner lies, in widths and heights of a pane, so that panes of any size show the same part.
 const view = {entry: null, solo: null, scale: 1, x: 0, y: 0, difference: false, opener: null};
 
 function openLightbox(entry, solo = null) {
@@ -273,20 +274,18 @@ function moveView() {
   const columns = [...Array(count).keys()].map(i => i + 1).reduce((a, b) => (widthFor(b) > widthFor(a) + 1 ? b : a), 1);
   area.style.setProperty("--columns", columns);
   area.style.setProperty("--pane", `${Math.floor(widthFor(columns)) - 8}px`);
-  const window_ = panes.find(pane => !pane.hidden).querySelector(".window");
-  const [width, height] = [window_.clientWidth, window_.clientHeight];
-  view.x = clamp(view.x, width * (1 - view.scale), 0);
-  view.y = clamp(view.y, height * (1 - view.scale), 0);
-  lightbox.style.setProperty("--transform", `translate(${view.x}px, ${view.y}px) scale(${view.scale})`);
-  const shown = sizeOf(view.entry.picture);
-  const magnified = view.scale * Math.min(width / shown.width, height / shown.height);
+  view.x = clamp(view.x, 1 - view.scale, 0);
+  view.y = clamp(view.y, 1 - view.scale, 0);
+  lightbox.style.setProperty("--transform", `translate(${100 * view.x}%, ${100 * view.y}%) scale(${view.scale})`);
+  const magnified = view.scale * paneSize().width / sizeOf(view.entry.picture).width;
   lightbox.classList.toggle("pixels", magnified >= 2);  // from two screen pixels a pixel on, they are to be seen
   lightbox.querySelector(".scale").textContent = `${Math.round(magnified * 100)} %`;
 }
 
-function zoom(factor, x, y) {
-  const window_ = lightbox.querySelector(".pane:not([hidden]) .window");
-  [x, y] = [x ?? window_.clientWidth / 2, y ?? window_.clientHeight / 2];
+const paneSize = () => lightbox.querySelector(".pane:not([hidden]) .window").getBoundingClientRect();
+
+/** Zoom about a point of the pane, its centre if none is given. */
+function zoom(factor, x = 0.5, y = 0.5) {
   const scale = clamp(view.scale * factor, 1, 64);
   view.x = x - (x - view.x) * scale / view.scale;
   view.y = y - (y - view.y) * scale / view.scale;
@@ -295,8 +294,9 @@ function zoom(factor, x, y) {
 }
 
 function pan(dx, dy) {
-  view.x += dx;
-  view.y += dy;
+  const {width, height} = paneSize();
+  view.x += dx / width;
+  view.y += dy / height;
   moveView();
 }
 
@@ -307,11 +307,11 @@ function fit() {
 
 function listenToLightbox() {
   const fingers = new Map();  // pointer -> its last place
-  const place = (e, box) => [e.clientX - box.left, e.clientY - box.top];
+  const place = (x, y, box) => [(x - box.left) / box.width, (y - box.top) / box.height];
   const boxOf = e => e.target.closest?.(".window")?.getBoundingClientRect();
   lightbox.addEventListener("wheel", e => {
     e.preventDefault();
-    if (boxOf(e)) zoom(Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.002)), ...place(e, boxOf(e)));
+    if (boxOf(e)) zoom(Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.002)), ...place(e.clientX, e.clientY, boxOf(e)));
   }, {passive: false});
   lightbox.addEventListener("pointerdown", e => {
     if (!boxOf(e)) return;
@@ -326,13 +326,13 @@ function listenToLightbox() {
     if (other) {
       const box = boxOf(e);
       const apart = (px, py) => Math.hypot(px - other[0], py - other[1]);
-      if (box) zoom(apart(e.clientX, e.clientY) / Math.max(apart(x, y), 1), other[0] - box.left, other[1] - box.top);
+      if (box) zoom(apart(e.clientX, e.clientY) / Math.max(apart(x, y), 1), ...place(...other, box));
     } else pan(e.clientX - x, e.clientY - y);
     fingers.set(e.pointerId, [e.clientX, e.clientY]);
   });
   for (const end of ["pointerup", "pointercancel"]) lightbox.addEventListener(end, e => fingers.delete(e.pointerId));
   lightbox.addEventListener("dblclick", e => {
-    if (boxOf(e)) view.scale > 1 ? fit() : zoom(4, ...place(e, boxOf(e)));
+    if (boxOf(e)) view.scale > 1 ? fit() : zoom(4, ...place(e.clientX, e.clientY, boxOf(e)));
   });
   const keys = {
     "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), f: fit, PageUp: () => step(-1), PageDown: () => step(1),
