@@ -39,7 +39,7 @@ def check_components(options: Options) -> list[str]:
     for key, data in options.datasets.items():
         _at(("datasets", key), DATASETS.check, data.component, options.inherited_by_data)
     for key, metric in options.val.metrics.items():
-        _at(("val", "metrics", key), METRICS.check, metric)
+        _at(("val", "metrics", key), METRICS.check, metric.component)
     _check_method(method, options)
     _check_ranges(options)
     notes = ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []

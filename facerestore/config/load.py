@@ -55,7 +55,7 @@ def _options(tree: Tree) -> schema.Options:
         datasets={k: _split(schema.DatasetOptions, v, ("datasets", k)) for k, v in _mapping(given, "datasets").items()},
         path=_path(_mapping(given, "path"), sorted(networks)),
         train=_train(_mapping(given, "train")) if "train" in given else None,
-        val=_section(schema.ValOptions, _mapping(given, "val"), ("val",)),
+        val=_val(_mapping(given, "val")),
         logger=_section(schema.LoggerOptions, _mapping(given, "logger"), ("logger",)),
         dist_params=_section(schema.DistOptions, _mapping(given, "dist_params"), ("dist_params",)),
         notes=tuple(notes),
@@ -103,6 +103,18 @@ def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
         ("train",),
         optimizers={k: _split(schema.OptimizerOptions, v, ("train", k)) for k, v in optimizers.items()},
         method=method,
+    )
+
+
+def _val(data: Mapping[str, Any]) -> schema.ValOptions:
+    metrics = data.get("metrics")
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise OptionError("must be a section with one entry for each metric", ("val", "metrics"))
+    return _section(
+        schema.ValOptions,
+        {k: v for k, v in data.items() if k != "metrics"},
+        ("val",),
+        metrics={k: _split(schema.MetricOptions, v, ("val", "metrics", k)) for k, v in (metrics or {}).items()},
     )
 
 

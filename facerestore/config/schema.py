@@ -108,6 +108,20 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
+class MetricOptions:
+    """One entry of `val.metrics`.  All other keys are the metric's own.
+
+    Args:
+        type: the metric's function
+        better: which values the report calls the best; known for the metrics that are here
+    """
+
+    type: str
+    better: Literal["higher", "lower"] | None = None
+    component: Component = derived()
+
+
+@dataclass(frozen=True)
 class ValOptions:
     """`val`: what is measured, when, and what is kept.
 
@@ -115,7 +129,6 @@ class ValOptions:
         val_freq: iterations from one validation to the next; none by default
         save_img: whether restored pictures are written
         suffix: ending of their file names; the run's name by default
-        metrics: what is measured, by a name of your choice
         baseline: what the restorations are compared with, where the input is smaller than the truth
         pbar: whether a progress bar is shown
         report: whether report.html is written
@@ -125,11 +138,11 @@ class ValOptions:
     val_freq: Count | None = None
     save_img: bool = True
     suffix: str | None = None
-    metrics: dict[str, Component] = field(default_factory=dict)
     baseline: Literal["none", "bicubic"] = "bicubic"
     pbar: bool = True
     report: bool = True
     report_pictures: Count = 24
+    metrics: dict[str, MetricOptions] = derived()  # by a name of the user's choice
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,7 @@ class Folder:
         """Path below the root by name, in natural order."""
         if not os.path.isdir(self.root):
             found = "is not a folder" if os.path.exists(self.root) else "does not exist"
-            raise DataError(
-                f"folder {self.root}, named by `{self.key}`, {found}: correct the path (from {os.getcwd()})"
-            )
+            raise DataError(f"folder {self.root}, named by `{self.key}`, {found}: correct the path (from {os.getcwd()})")
         files: dict[str, str] = {}
         for file in sorted(_walk(self.root), key=natural):
             name = without_extension(file)
@@ -65,9 +63,7 @@ class Folder:
             files[name] = file
         if not files:
             endings = listed(sorted(EXTENSIONS))
-            raise DataError(
-                f"folder {self.root}, named by `{self.key}`, holds no picture (files that end with {endings})"
-            )
+            raise DataError(f"folder {self.root}, named by `{self.key}`, holds no picture (files that end with {endings})")
         return files
 
     def names(self) -> list[str]:

@@ -26,8 +26,8 @@ from facerestore.data.resize import imresize
 from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
 from facerestore.engine.distributed import World
-from facerestore.engine.logs import logger, number, progress_bar
-from facerestore.engine.report import DataSection, Picture
+from facerestore.engine.logs import Curves, logger, number, progress_bar
+from facerestore.engine.report import DataSection, Picture, write_report
 from facerestore.engine.training import TrainingModel
 from facerestore.metrics import build_metric
 from facerestore.registry import DATASETS
@@ -163,7 +163,7 @@ def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:
 
 
 def build_metrics(options: Options) -> dict[str, Metric]:
-    return {name: build_metric(section) for name, section in options.val.metrics.items()}
+    return {name: build_metric(section.component) for name, section in options.val.metrics.items()}
 
 
 def log_means(result: DatasetScores) -> None:
@@ -171,6 +171,21 @@ def log_means(result: DatasetScores) -> None:
     for method, values in result.means().items():
         figures = ", ".join(f"{k} {number(v)}" for k, v in values.items())
         logger.info("%s, %s: %s", result.name, method, figures or "no metrics (no truth, or none asked for)")
+
+
+def page(folder: Path, options: Options, results: list[DatasetScores], curves: Curves) -> None:
+    """Write report.html: pictures, scores and the curves of the training."""
+    facts = {"method": options.model_type, "options": str(options.source)}
+    facts |= {f"weights of {key}": path for key, path in options.path.pretrain.items()}
+    path = write_report(
+        folder / "report.html",
+        title=options.name,
+        sections=[r.section() for r in results],
+        curves=curves,
+        facts=facts,
+        better={k: m.better for k, m in options.val.metrics.items() if m.better},
+    )
+    logger.info("report: %s", path)
 
 
 def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, Any]) -> None:

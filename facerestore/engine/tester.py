@@ -8,9 +8,8 @@ from facerestore.config import Options
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import Protocol, build_metrics, evaluate, evaluation_sets, log_means, write_tables
+from facerestore.engine.evaluation import Protocol, build_metrics, evaluate, evaluation_sets, log_means, page, write_tables
 from facerestore.engine.logs import logger, read_curves, start_logging
-from facerestore.engine.report import write_report
 from facerestore.errors import OptionError
 
 
@@ -41,19 +40,17 @@ def test(options: Options, world: World) -> None:
         results.append(evaluate(model, section, dataset, protocol))
         log_means(results[-1])
     if world.is_main:
-        facts = {"name": options.name, "method": options.model_type, "options": str(options.source),
-                 "weights": dict(options.path.pretrain), "metrics": options.val.metrics}  # fmt: skip
+        facts = {
+            "name": options.name,
+            "method": options.model_type,
+            "options": str(options.source),
+            "weights": dict(options.path.pretrain),
+            "metrics": {k: m.component for k, m in val.metrics.items()},
+        }
         write_tables(folder, results, facts)
         logger.info("tables: %s and scores.json", folder / "scores.csv")
         if val.report:
-            path = write_report(
-                folder / "report.html",
-                title=options.name,
-                sections=[r.section() for r in results],
-                curves=_training_curves(options),
-                facts={k: str(v) for k, v in facts.items() if v},
-            )
-            logger.info("report: %s", path)
+            page(folder, options, results, _training_curves(options))
     distributed.wait_for_all(world)
 
 

@@ -30,9 +30,9 @@ from facerestore.engine.evaluation import (
     evaluate,
     evaluation_sets,
     log_means,
+    page,
 )
 from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
-from facerestore.engine.report import write_report
 from facerestore.engine.resume import latest_state, resume_training, save_training
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError
@@ -105,7 +105,7 @@ class Run:
         if curves:
             curves.close()
             if self.options.val.report:
-                self._write_report()
+                page(self.folder, self.options, self.latest, read_curves(self.folder))
 
     def _loader(self, start: int):
         section = self.options.datasets["train"]
@@ -160,16 +160,6 @@ class Run:
             if curves:
                 for method, values in result.means().items():
                     curves.write(it, f"{result.name}: {method}", values)
-
-    def _write_report(self) -> None:
-        path = write_report(
-            self.folder / "report.html",
-            title=self.options.name,
-            sections=[r.section() for r in self.latest],
-            curves=read_curves(self.folder),
-            facts={"method": self.options.model_type, "options": str(self.options.source)},
-        )
-        logger.info("report: %s", path)
 
 
 class _Clock:
