@@ -19,7 +19,7 @@ import facerestore.engine.report.report as report
 from facerestore.engine.report import DataSection, Picture, write_report
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-HOSTILE = "<script>document.title='owned'</script></script><!--<img src=x onerror=\"document.title='owned'\">'&$title"
+HOSTILE = "<script>document.title='owned'</script></script <!--<script <img src=x onerror=\"document.title='owned'\">'&$title"
 
 
 class Page(HTMLParser):
