@@ -203,6 +203,7 @@ def test_names_are_harmless(tmp_path):
         return sorted((t, a.get("id", "")) for t, a in parsed.tags if t in structural and "data-type" not in a)
 
     assert kinds(bad) == kinds(plain)
+    assert "<" not in bad.scripts["data"]  # nothing there can end the script or open a comment
     assert not any(name.startswith("on") for _, attributes in bad.tags for name in attributes)
     assert bad.text.count(HOSTILE) >= 5  # title, heading, set, method, metric
     assert bad.data["sections"][0]["pictures"][0]["name"] == HOSTILE
