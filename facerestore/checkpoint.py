@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from facerestore.errors import CheckpointError, listed
+from facerestore.files import atomic_write
 from facerestore.registry import ARCHS, WeightFile
 
 State = dict[str, Tensor]
@@ -166,24 +165,6 @@ def read_torch(path: str | os.PathLike) -> Any:
 def write_torch(path: str | os.PathLike, content: Any) -> None:
     """torch.save that leaves either the whole new file or the old one."""
     atomic_write(path, lambda file: torch.save(content, file))
-
-
-def atomic_write(path: str | os.PathLike, write: Callable[[Any], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _is_state(value: Mapping) -> bool:

@@ -233,20 +233,30 @@ def convert(value: Any, hint: Any) -> Any:
                 return msgspec.convert(int(value), hint)
             except msgspec.ValidationError:
                 pass
-        raise OptionError(_sentence(str(error), value)) from None
+        raise OptionError(_sentence(str(error), value, choices(hint))) from None
 
 
-def _sentence(message: str, value: Any) -> str:
-    """msgspec's message in our words: 'must be a whole number, not "abc"'."""
-    shown = f"{value!r:.60}"
+def choices(hint: Any) -> list[Any]:
+    """The values of every Literal in a type hint."""
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    return [choice for part in typing.get_args(hint) for choice in choices(part)]
+
+
+WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list",
+         "object": "a mapping", "null": "nothing (~)", "|": "or"}  # fmt: skip
+
+
+def _sentence(message: str, value: Any, allowed: list[Any]) -> str:
+    """msgspec's message in a user's words: 'must be a whole number, not "abc"'."""
     place = re.search(r" - at `\$(.*)`", message)
     message = re.sub(r" - at `.*`", "", message)
+    where = f" (item {place[1]})" if place and place[1] else ""
+    shown = f"{value!r:.60}"
+    if allowed and "enum" in message:
+        return f"must be one of {listed([str(a) for a in allowed])}, not {shown}{where}"
     expected = re.search(r"Expected (.*?)(?:, got .*)?$", message)
     if not expected:
         return f"is {shown}: {message[0].lower() + message[1:]}"
-    words = expected[1].replace("`", "")
-    for short, long in (("int", "whole number"), ("float", "number"), ("str", "text"), ("bool", "true or false"),
-                        ("array", "list"), ("object", "mapping"), ("null", "nothing (~)"), (" | ", " or ")):  # fmt: skip
-        words = re.sub(rf"\b{short}\b" if short.isalpha() else re.escape(short), long, words)
-    where = f" (item {place[1]})" if place and place[1] else ""
+    words = " ".join(WORDS.get(word, word) for word in expected[1].replace("`", "").split())
     return f"must be {words}, not {shown}{where}"

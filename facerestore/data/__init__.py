@@ -8,9 +8,10 @@ from typing import Any
 from facerestore.data.base import FaceDataset
 from facerestore.data.paired import PairedImageDataset
 from facerestore.data.single import SingleImageDataset
+from facerestore.data.synthetic_faces import SyntheticFaceDataset
 from facerestore.registry import DATASETS
 
-__all__ = ["PairedImageDataset", "SingleImageDataset", "build_dataset"]
+__all__ = ["PairedImageDataset", "SingleImageDataset", "SyntheticFaceDataset", "build_dataset"]
 
 
 def build_dataset(options: Mapping[str, Any]) -> FaceDataset:

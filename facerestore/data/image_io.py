@@ -5,7 +5,6 @@ Everywhere in this project a picture is RGB; OpenCV's BGR exists in this file al
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from facerestore.errors import DataError
+from facerestore.files import atomic_write
 
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -90,15 +90,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
         done = False
     if not done:
         raise DataError(f"picture {path} of shape {image.shape} cannot be encoded: let its name end with .png or .jpg")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise DataError(f"picture {path} cannot be written: {error.strerror or error}") from None
+    atomic_write(path, data.tobytes(), durable=False)
 
 
 def tensor_to_image(tensor: Tensor, min_max: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from facerestore.checkpoint import atomic_write
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
 from facerestore.data.base import FaceDataset
@@ -29,6 +28,7 @@ from facerestore.engine.distributed import World
 from facerestore.engine.logs import Curves, logger, number, progress_bar
 from facerestore.engine.report import DataSection, Picture, write_report
 from facerestore.engine.training import TrainingModel
+from facerestore.files import atomic_write
 from facerestore.metrics import build_metric
 from facerestore.registry import DATASETS
 
@@ -53,6 +53,12 @@ class DatasetScores:
                 for metric, value in values.items():
                     gathered.setdefault(method, {}).setdefault(metric, []).append(value)
         return {m: {k: float(np.mean(v)) for k, v in metrics.items()} for m, metrics in gathered.items()}
+
+    def by_metric(self) -> Scores:
+        """The same means, by metric and method: curves that can be compared share a chart."""
+        means = self.means()
+        metrics = dict.fromkeys(metric for values in means.values() for metric in values)
+        return {k: {method: values[k] for method, values in means.items() if k in values} for k in metrics}
 
     def section(self) -> DataSection:
         return DataSection(self.name, self.shown, self.means())
@@ -201,15 +207,14 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
     writer = csv.DictWriter(table, columns)
     writer.writeheader()
     writer.writerows(rows)
-    atomic_write(folder / "scores.csv", lambda file: file.write(table.getvalue().encode()))
+    atomic_write(folder / "scores.csv", table.getvalue())
     content = {
         **facts,
         "datasets": {
             r.name: {"mean": r.means(), "pictures": r.scores, "seconds_per_picture": r.seconds.get("all")} for r in results
         },
     }
-    text = json.dumps(_finite(content), indent=2)
-    atomic_write(folder / "scores.json", lambda file: file.write(text.encode()))
+    atomic_write(folder / "scores.json", json.dumps(_finite(content), indent=2))
 
 
 def _finite(value: Any) -> Any:

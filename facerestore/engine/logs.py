@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from facerestore.checkpoint import atomic_write
+from facerestore.files import atomic_write
 
 logger = logging.getLogger("facerestore")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
@@ -93,7 +93,7 @@ def _records(path: Path) -> list[dict]:
 def _forget_after(path: Path, iteration: int) -> None:
     """Drop what an interrupted run wrote after the checkpoint from which it goes on."""
     kept = [r for r in _records(path) if r["iter"] <= iteration]
-    atomic_write(path, lambda file: file.write("".join(json.dumps(r) + "\n" for r in kept).encode()))
+    atomic_write(path, "".join(json.dumps(r) + "\n" for r in kept))
 
 
 def read_curves(folder: str | os.PathLike) -> Curves:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import yaml
 
-from facerestore.checkpoint import atomic_write
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
 from facerestore.data.base import FaceDataset
@@ -36,6 +35,7 @@ from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, r
 from facerestore.engine.resume import latest_state, resume_training, save_training
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError
+from facerestore.files import atomic_write
 
 
 def train(options: Options, world: World, auto_resume: bool = False) -> None:
@@ -48,6 +48,8 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     dataset = dataset_of(options.datasets["train"], options)
     validation = evaluation_sets(options, ("val",))
     model = build_model(options, world)
+    for data in (dataset, *(d for _, d in validation.values())):
+        len(data)  # lists its pictures: a wrong folder is refused before an earlier run is moved aside
     state_file = _state_to_resume(options, folder, auto_resume)
     if world.is_main:
         prepare_folder(folder, options, keep=state_file is not None)
@@ -158,8 +160,8 @@ class Run:
             self.latest.append(result)
             log_means(result)
             if curves:
-                for method, values in result.means().items():
-                    curves.write(it, f"{result.name}: {method}", values)
+                for metric, by_method in result.by_metric().items():
+                    curves.write(it, f"{result.name}: {metric}", by_method)
 
 
 class _Clock:
@@ -220,8 +222,7 @@ def prepare_folder(folder: Path, options: Options, keep: bool) -> None:
         shutil.move(folder, aside)
         logger.warning("%s was there already and is now %s", folder, aside)
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True)
-    atomic_write(folder / "options.yml", lambda file: file.write(text.encode()))
+    atomic_write(folder / "options.yml", yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True))
 
 
 def _describe(model: TrainingModel, dataset: FaceDataset, options: Options) -> None:

@@ -19,7 +19,7 @@ from facerestore.data.image_io import (
     tensor_to_image,
     write_image,
 )
-from facerestore.errors import DataError
+from facerestore.errors import DataError, UserError
 from tests import parity
 from tests.data.pictures import encode, truncate, waves
 
@@ -118,7 +118,7 @@ def test_an_unknown_ending_is_refused(tmp_path, name):
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/a\.png cannot be written"):
+    with pytest.raises(UserError, match=r"file/a\.png: cannot be written"):
         write_image(tmp_path / "file" / "a.png", waves(0, 4, 4, 0.0))
 
 
@@ -131,7 +131,7 @@ def test_a_failed_write_keeps_the_old_picture(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(DataError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         write_image(path, waves(1, 4, 4, 0.0))
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 

@@ -17,6 +17,7 @@ import pytest
 
 import facerestore.engine.report.report as report
 from facerestore.engine.report import DataSection, Picture, write_report
+from facerestore.errors import UserError
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 HOSTILE = "<script>document.title='owned'</script></script <!--<script <img src=x onerror=\"document.title='owned'\">'&$title"
@@ -241,8 +242,8 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("facerestore.checkpoint.os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(UserError, match="disk full"):
         write_report(path, title="second", sections=[section()])
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 

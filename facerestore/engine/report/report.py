@@ -25,7 +25,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from facerestore.checkpoint import atomic_write
+from facerestore.files import atomic_write
 
 Scores = Mapping[str, Mapping[str, float]]  # method -> metric -> value
 Points = Sequence[tuple[int, float]]  # (iteration, value)
@@ -124,7 +124,7 @@ def write_report(
         images="\n".join(images.tags),
     )
     # A file name that is no UTF-8 comes as lone surrogates; it must not cost the report.
-    atomic_write(path, lambda file: file.write(page.encode("utf-8", "replace")))
+    atomic_write(path, page.encode("utf-8", "replace"))
     return Path(path)
 
 
