@@ -7,6 +7,7 @@ anything is built.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -99,14 +100,20 @@ class Registry:
             raise OptionError(f"there is no {self.kind} called {name!r}{hint}", ("type",))
         return self._entries[name]
 
-    def check(self, options: Any, inherited: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The converted keywords of `options`, nothing built.  `inherited` gives values for keywords left out."""
+    def check(self, options: Any, inherited: Mapping[str, Any] | None = None, beside: Collection[str] = ()) -> dict[str, Any]:
+        """The converted keywords of `options`, nothing built.
+
+        Args:
+            options: `{"type": ..., **keywords}`
+            inherited: values for keywords that are left out
+            beside: names that stand in the same section of the file and are read by others, for the nearest right name
+        """
         if not isinstance(options, Mapping):
             raise OptionError(f"a {self.kind} is given as a mapping with its `type`, not as {options!r:.60}")
         if options.get("type") is None:
             raise OptionError(f"the {self.kind}'s `type` is missing (one of {listed(self.names())})", ("type",))
         entry = self.get(options["type"])
-        return check_keywords(entry, {k: v for k, v in options.items() if k != "type"}, options["type"], inherited)
+        return check_keywords(entry, {k: v for k, v in options.items() if k != "type"}, options["type"], inherited, beside)
 
     def build(self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None, load_files: bool = True) -> Any:
         """The component of `options`, its parts built and (unless told not to) its weight files loaded."""
@@ -179,29 +186,43 @@ def argument_docs(entry: Callable) -> dict[str, str]:
 
 
 def check_keywords(
-    entry: Callable, given: Mapping[str, Any], what: str, inherited: Mapping[str, Any] | None = None
+    entry: Callable,
+    given: Mapping[str, Any],
+    what: str,
+    inherited: Mapping[str, Any] | None = None,
+    beside: Collection[str] = (),
 ) -> dict[str, Any]:
     """`given` bound against the signature of `entry` and converted by its hints; refuses unknown and missing ones."""
-    return bind(parameters_of(entry), given, what, inherited)
+    return bind(parameters_of(entry), given, what, inherited, beside)
 
 
 def bind(
-    parameters: Iterable[Parameter], given: Mapping[str, Any], what: str, inherited: Mapping[str, Any] | None = None
+    parameters: Iterable[Parameter],
+    given: Mapping[str, Any],
+    what: str,
+    inherited: Mapping[str, Any] | None = None,
+    beside: Collection[str] = (),
+    others: Collection[str] = (),
 ) -> dict[str, Any]:
-    """`given` as values of `parameters`.  `inherited` serves those that are left out."""
+    """`given` as values of `parameters`.  `inherited` and `beside` as for :meth:`Registry.check`; `others` are keys of the
+    same section that somebody else will read, among which a missing key may hide under a wrong name."""
     known = {p.name: p for p in parameters}
-    refuse_unknown(given, known, what)
+    refuse_unknown(given, known, what, beside)
     values = {k: v for k, v in (inherited or {}).items() if k in known} | dict(given)
     for p in known.values():
         if p.required and p.name not in values:
+            if misspelt := difflib.get_close_matches(p.name, list(others), n=1, cutoff=0.8):
+                raise OptionError(f"{what} has no option `{misspelt[0]}` (did you mean {p.name!r}?)", (misspelt[0],))
             raise OptionError(f"{what} needs `{p.name}`" + (f": {p.doc}" if p.doc else ""), (p.name,))
     return {name: check_value(known[name], value, inherited) for name, value in values.items()}
 
 
-def refuse_unknown(given: Iterable[str], known: Collection[str], what: str) -> None:
+def refuse_unknown(given: Iterable[str], known: Collection[str], what: str, beside: Collection[str] = ()) -> None:
+    """OptionError for the first key of `given` that is not `known`, with the nearest right name."""
     for key in given:
         if key not in known:
-            hint = nearest(key, known) or (f" (it takes {listed(sorted(known))})" if known else " (it takes none)")
+            names = sorted({*known, *beside})
+            hint = nearest(key, names) or (f" (it takes {listed(names, 30)})" if names else " (it takes none)")
             raise OptionError(f"{what} has no option `{key}`{hint}", (key,))
 
 

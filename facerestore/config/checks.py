@@ -37,9 +37,9 @@ def check_components(options: Options) -> list[str]:
     for key, network in options.networks.items():
         _check_network(key, network, options)
     for key, data in options.datasets.items():
-        _at(("datasets", key), DATASETS.check, data.component, options.inherited_by_data)
+        _at(("datasets", key), DATASETS.check, data.component, options.inherited_by_data, _names(schema.DatasetOptions))
     for key, metric in options.val.metrics.items():
-        _at(("val", "metrics", key), METRICS.check, metric.component)
+        _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
     _check_method(method, options)
     _check_ranges(options)
     notes = ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
@@ -56,7 +56,12 @@ def _at(path: Path, check: Callable, *args: Any, strip: bool = False) -> Any:
         raise OptionError(error.message, path if strip else path + error.path) from None
 
 
+def _names(section: type) -> list[str]:
+    return [p.name for p in schema.own_fields(section)]
+
+
 def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
+    _at((key,), ARCHS.check, network.component, options.inherited, _names(NetworkOptions))
     with torch.device("meta"):  # nothing is allocated, but keywords that do not go together come to light
         _at((key,), ARCHS.build, network.component, options.inherited, False)
     source = network.weights
@@ -77,9 +82,10 @@ def _check_method(method: type, options: Options) -> None:
             raise OptionError(f"{options.model_type} has no network `{key}`{hint}", (key,))
     keywords = [p for n, p in parameters.items() if n not in places]
     given = options.train.method if options.train else {}
-    _at(("train",), bind, keywords, given, options.model_type, options.inherited)
-    required = {n for n, p in places.items() if p.required} | (set(method.needed_to_train) if options.train else set())
-    for name in sorted(required):
+    beside = [*_names(schema.TrainOptions), *method.optimizers]
+    _at(("train",), bind, keywords, given, options.model_type, options.inherited, beside)
+    required = [n for n, p in parameters.items() if p.required or (options.train and n in method.needed_to_train)]
+    for name in required:
         missing = name not in options.networks if name in places else given.get(name) is None
         if missing:
             what = f": {parameters[name].doc}" if parameters[name].doc else ""
@@ -174,7 +180,7 @@ def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
     takes = inspect.signature(cls).parameters
     known = [Parameter(n, hint, None, "") for n, hint in OPTIMIZER_KEYWORDS.items() if n in takes]
     given = {k: v for k, v in optimizer.component.items() if k != "type"}
-    keywords = _at(("train", key), bind, known, given, optimizer.type)
+    keywords = _at(("train", key), bind, known, given, optimizer.type, None, _names(OptimizerOptions))
     if optimizer.betas is not None and "betas" not in takes:
         raise OptionError(f"{optimizer.type} has no betas", ("train", key, "betas"))
     return keywords

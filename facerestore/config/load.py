@@ -13,7 +13,7 @@ from facerestore.config.checks import check_components
 from facerestore.config.tree import Tree, apply_overrides, from_file, from_mapping
 from facerestore.config.upstream import remove_meaningless
 from facerestore.errors import OptionError
-from facerestore.registry import Parameter, bind, check_value, parameters_of, refuse_unknown
+from facerestore.registry import Parameter, bind, check_value, refuse_unknown
 
 S = TypeVar("S")
 SECTIONS = ("datasets", "path", "train", "val", "logger", "dist_params")
@@ -45,8 +45,10 @@ def _options(tree: Tree) -> schema.Options:
     notes = remove_meaningless(data)
     networks = {k: data.pop(k) for k in list(data) if k.startswith("network_")}
     given = {k: data.pop(k) for k in SECTIONS if k in data}
-    refuse_unknown(data, {*SECTIONS, "network_g", "network_d", *(p.name for p in _own(schema.Options))}, "an option file")
-    top = bind(_own(schema.Options), data, "an option file")
+    refuse_unknown(
+        data, {*SECTIONS, "network_g", "network_d", *(p.name for p in schema.own_fields(schema.Options))}, "an option file"
+    )
+    top = bind(schema.own_fields(schema.Options), data, "an option file")
     if not re.fullmatch(r"[^/\\\0]+", top["name"]) or top["name"].startswith("."):
         raise OptionError("is the name of a folder: it holds no slash and does not start with a dot", ("name",))
     return schema.Options(
@@ -71,15 +73,11 @@ def _mapping(sections: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value or {}
 
 
-def _own(cls: type) -> list[Parameter]:
-    """The fields of a section that a user writes."""
-    derived = {f.name for f in dataclasses.fields(cls) if f.metadata.get("derived")}
-    return [p for p in parameters_of(cls) if p.name not in derived]
-
-
 def _section(cls: type[S], data: Mapping[str, Any], path: tuple[str, ...], **derived: Any) -> S:
+    """A section's own keys and what is `derived` from the others."""
+    others = [key for part in derived.values() if isinstance(part, Mapping) for key in part]
     try:
-        return cls(**bind(_own(cls), data, f"`{path[-1]}`"), **derived)
+        return cls(**bind(schema.own_fields(cls), data, f"`{path[-1]}`", others=others), **derived)
     except OptionError as error:
         raise error.within(path) from None
 
@@ -88,13 +86,13 @@ def _split(cls: type[S], data: Any, path: tuple[str, ...]) -> S:
     """A component's section: the engine's keys as fields, `type` and all others as the component's."""
     if not isinstance(data, Mapping):
         raise OptionError(f"must be a section with a `type`, not {data!r:.60}", path)
-    own = {p.name for p in _own(cls)}
+    own = {p.name for p in schema.own_fields(cls)}
     component = {k: v for k, v in data.items() if k == "type" or k not in own}
     return _section(cls, {k: v for k, v in data.items() if k in own}, path, component=component)
 
 
 def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
-    own = {p.name for p in _own(schema.TrainOptions)}
+    own = {p.name for p in schema.own_fields(schema.TrainOptions)}
     optimizers = {k: v for k, v in data.items() if k.startswith("optim_")}
     method = {k: v for k, v in data.items() if k not in own and k not in optimizers}
     return _section(
@@ -125,7 +123,7 @@ def _path(data: Mapping[str, Any], networks: list[str]) -> schema.PathOptions:
              "strict_load_": ("strict_load", bool | None)}  # fmt: skip
     gathered: dict[str, dict[str, Any]] = {"pretrain": {}, "param_key": {}, "strict_load": {}}
     rest = dict(data)
-    known = {p.name for p in _own(schema.PathOptions)} | {prefix + s for prefix in kinds for s in short}
+    known = {p.name for p in schema.own_fields(schema.PathOptions)} | {prefix + s for prefix in kinds for s in short}
     try:
         refuse_unknown(data, known, "`path`")
         for prefix, (kind, hint) in kinds.items():

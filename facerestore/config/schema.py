@@ -5,11 +5,14 @@ Networks, data sets, losses, metrics and methods are not here: their constructor
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
+
+from facerestore.registry import Parameter, parameters_of
 
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -22,6 +25,12 @@ Component = dict[str, Any]  # {"type": ..., **keywords}, checked by its own sign
 def derived(default_factory: Callable[[], Any] = dict) -> Any:
     """A field that is filled from keys of the section that are not the engine's own, or from around it."""
     return field(default_factory=default_factory, metadata={"derived": True})
+
+
+def own_fields(section: type) -> list[Parameter]:
+    """The keys of a section that the engine itself reads."""
+    others = {f.name for f in dataclasses.fields(section) if f.metadata.get("derived")}
+    return [p for p in parameters_of(section) if p.name not in others]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import yaml
 from facerestore import errors
 from facerestore.errors import OptionError
 
+PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 MAX_NODES = 20_000  # an option file has a few hundred; anchors that multiply to more are an attack or a mistake
 
 
@@ -133,6 +134,8 @@ class _Builder:
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise OptionError(f"{self.path}: too large for an option file (over {MAX_NODES} values; repeated aliases?)")
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in PLAIN_TAGS:
+            raise OptionError(f"{self.path}:{node.start_mark.line + 1}: this is not YAML that is read here: the tag {node.tag}")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, at)
         if isinstance(node, yaml.SequenceNode):

@@ -97,7 +97,7 @@ def test_refusals_name_line_path_and_the_right_name(tmp_path, old, new, line, pa
 def test_a_missing_key_says_what_it_is_for(tmp_path):
     assert "`total_iter`: iterations in all" in refusal(tmp_path, GOOD.replace("  total_iter: 10\n", ""))
     assert "the optimizer of net_g" in refusal(tmp_path, GOOD[: GOOD.index("  optim_g")] + "  pixel_opt: {type: L1Loss}\n")
-    assert "needs `network_d`" in refusal(tmp_path, GOOD.replace("SRModel", "SRGANModel"))
+    assert "needs `network_d`: the discriminator" in refusal(tmp_path, GOOD.replace("SRModel", "SRGANModel"))
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[]\n", "42\n", "null\n", "a: [1, 2\n", '"abc\n', "\x01\x02"])
