@@ -1,0 +1,190 @@
+"""Draw portraits into a folder, with exact labels.
+
+    python scripts/make_synthetic_faces.py datasets/synthetic --count 1000 --size 512 --workers 4 --sheet
+
+writes 000000.png ..., `labels.jsonl` (a line a picture: landmarks, boxes, domain, identity, attributes) and `landmarks.json`
+(five points a picture).  It can be stopped and started again: finished pictures are kept.  No data is needed, and the same
+arguments draw the same pictures everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from facerestore.data.image_io import write_image
+from facerestore.data.synthetic import DOMAINS, REGIONS, Face, render_face
+from facerestore.errors import DataError, UserError
+
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+FIXED = ("size", "seed", "pictures_per_person", "domain", "domains_as_folders", "format")  # what a folder has one of
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence instead of the usage."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser("make_synthetic_faces.py", description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder for the pictures and labels")
+    parser.add_argument("--count", type=at_least(1), default=1000, help="how many pictures (default: 1000)")
+    parser.add_argument("--size", type=at_least(32), default=512, help="side of a picture in pixels (default: 512)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="which people and pictures (default: 0)")
+    parser.add_argument("--start", type=at_least(0), default=0, help="number of the first picture (default: 0)")
+    parser.add_argument(
+        "--pictures-per-person", type=at_least(1), default=1, help="pictures in a row of one person (default: 1)"
+    )
+    parser.add_argument("--domain", choices=DOMAINS, help="only faces of this domain")
+    parser.add_argument("--domains-as-folders", action="store_true", help=f"sort pictures into {' and '.join(DOMAINS)}")
+    parser.add_argument("--format", choices=("png", "jpg"), default="png", help="of the pictures (default: png)")
+    parser.add_argument("--masks", action="store_true", help="also write masks/NAME.png, whose values number the regions")
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--sheet", action="store_true", help="also write sheet.jpg, an overview of the first 40 pictures")
+    return parser.parse_args(argv)
+
+
+def at_least(low: int) -> Any:
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low}, not {text!r}")
+        return int(text)
+
+    return number
+
+
+def draw(options: argparse.Namespace, index: int) -> dict[str, Any]:
+    """Draw and write picture `index`; its line of labels."""
+    cv2.setNumThreads(1)
+    domain = DOMAINS.index(options.domain) if options.domain else None
+    face = render_face(options.seed, index, options.size, index // options.pictures_per_person, domain)
+    folder = f"{DOMAINS[face.domain]}/" if options.domains_as_folders else ""
+    name = f"{folder}{index:06d}.{options.format}"
+    if options.masks:
+        write_image(options.out / "masks" / f"{folder}{index:06d}.png", face.regions)
+    write_image(options.out / name, face.image)
+    return line(name, index, face)
+
+
+def line(name: str, index: int, face: Face) -> dict[str, Any]:
+    def rounded(values: Any) -> list:
+        return np.asarray(values, float).round(2).tolist()
+
+    return {
+        "file": name, "index": index, "identity": face.identity, "domain": DOMAINS[face.domain],
+        "points5": rounded(face.points5), "landmarks68": rounded(face.landmarks68),
+        "boxes": {part: rounded(box) for part, box in face.boxes.items()},
+        "attributes": {k: round(v, 3) if isinstance(v, float) else v for k, v in face.attributes.items()},
+    }  # fmt: skip
+
+
+def settle(options: argparse.Namespace) -> None:
+    """Write down what the folder's pictures share; refuse a folder of others."""
+    settings = {key: getattr(options, key) for key in FIXED}
+    file = options.out / "settings.json"
+    if file.exists():
+        before = json.loads(file.read_text())
+        for key, value in settings.items():
+            if before.get(key) != value:
+                flag = "--" + key.replace("_", "-")
+                raise DataError(
+                    f"{options.out} holds faces drawn with {flag} {before.get(key)}, not {value}: choose another folder"
+                )
+    elif options.out.exists() and any(options.out.iterdir()):
+        raise DataError(f"{options.out} holds other files: choose an empty or a new folder")
+    write_text(file, json.dumps(settings | {"regions": REGIONS}, indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def finished(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
+    """Lines of labels, by index, of the pictures that are there; a line that was cut off counts for nothing."""
+    file, lines = options.out / "labels.jsonl", {}
+    for text in file.read_text().splitlines() if file.exists() else ():
+        try:
+            entry = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        stem = Path(entry["file"]).with_suffix(".png")
+        if (options.out / entry["file"]).exists() and (not options.masks or (options.out / "masks" / stem).exists()):
+            lines[entry["index"]] = entry
+    return lines
+
+
+def write_labels(options: argparse.Namespace, lines: dict[int, dict[str, Any]]) -> None:
+    ordered = [lines[i] for i in sorted(lines)]
+    write_text(options.out / "labels.jsonl", "".join(json.dumps(entry) + "\n" for entry in ordered))
+    points = {entry["file"]: dict(zip(POINTS, entry["points5"], strict=True)) for entry in ordered}
+    write_text(options.out / "landmarks.json", json.dumps(points, indent=1) + "\n")
+
+
+def draw_missing(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
+    """Draw what is not there yet, noting each picture's labels once it is written."""
+    lines = finished(options)
+    write_labels(options, lines)
+    indices = range(options.start, options.start + options.count)
+    missing = [i for i in indices if i not in lines]
+    with (
+        ProcessPoolExecutor(min(options.workers, max(1, len(missing)))) as pool,
+        (options.out / "labels.jsonl").open("a") as file,
+        tqdm(total=options.count, initial=options.count - len(missing), unit="face") as bar,
+    ):
+        for entry in pool.map(partial(draw, options), missing):
+            lines[entry["index"]] = entry
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            bar.update()
+    write_labels(options, lines)
+    return lines
+
+
+def write_sheet(options: argparse.Namespace, lines: dict[int, dict[str, Any]], side: int = 160, columns: int = 8) -> None:
+    """The first pictures, small, in one."""
+    entries = [lines[i] for i in sorted(lines)][: 5 * columns]
+    columns = min(columns, len(entries))
+    sheet = np.full((math.ceil(len(entries) / columns) * side, columns * side, 3), 255, np.uint8)
+    for i, entry in enumerate(entries):
+        picture = cv2.imread(str(options.out / entry["file"]))[..., ::-1]
+        top, left = i // columns * side, i % columns * side
+        sheet[top : top + side, left : left + side] = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    write_image(options.out / "sheet.jpg", sheet)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    try:
+        if options.out.exists() and not options.out.is_dir():
+            raise DataError(f"{options.out} is a file: name a folder")
+        settle(options)
+        lines = draw_missing(options)
+        if options.sheet:
+            write_sheet(options, lines)
+    except UserError as error:
+        print(f"make_synthetic_faces.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
