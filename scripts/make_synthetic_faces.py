@@ -15,6 +15,7 @@ import math
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,16 +146,13 @@ def draw_missing(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
     write_labels(options, lines)
     indices = range(options.start, options.start + options.count)
     missing = [i for i in indices if i not in lines]
-    with (
-        ProcessPoolExecutor(min(options.workers, max(1, len(missing)))) as pool,
-        (options.out / "labels.jsonl").open("a") as file,
-        tqdm(total=options.count, initial=options.count - len(missing), unit="face") as bar,
-    ):
-        for entry in pool.map(partial(draw, options), missing):
+    with (options.out / "labels.jsonl").open("a") as file, ExitStack() as stack:
+        apply = stack.enter_context(ProcessPoolExecutor(options.workers)).map if options.workers > 1 else map
+        done = apply(partial(draw, options), missing)
+        for entry in tqdm(done, total=options.count, initial=options.count - len(missing), unit="face"):
             lines[entry["index"]] = entry
             file.write(json.dumps(entry) + "\n")
             file.flush()
-            bar.update()
     write_labels(options, lines)
     return lines
 
@@ -168,7 +166,7 @@ def write_sheet(options: argparse.Namespace, lines: dict[int, dict[str, Any]], s
         picture = cv2.imread(str(options.out / entry["file"]))[..., ::-1]
         top, left = i // columns * side, i % columns * side
         sheet[top : top + side, left : left + side] = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
-    write_image(options.out / "sheet.jpg", sheet)
+    cv2.imwrite(str(options.out / "sheet.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 def main(argv: list[str] | None = None) -> int:

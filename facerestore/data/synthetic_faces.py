@@ -47,7 +47,7 @@ CACHE = FaceCache(limit=512 << 20)
 class SyntheticFaceDataset(FaceDataset):
     """`gt` (size, size, 3) or (gt_size, gt_size, 3) and, `scale` times smaller, `lq`: uint8 RGB, with `gt_path`, `lq_path`.
 
-    Faces are framed as in FFHQ, drawn when they are first asked for (about 0.1 s at 128 pixels, 1 s at 512) and kept in memory.
+    Faces are framed as in FFHQ, drawn when they are first asked for (0.08 s at 128 pixels, 0.65 s at 512) and kept in memory.
     Picture i of the set shows person i // pictures_per_person; other pictures of a person differ in pose, expression,
     light and place.
 

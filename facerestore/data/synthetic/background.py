@@ -41,12 +41,15 @@ def lights(rng: np.random.Generator) -> np.ndarray:
     image = np.ones((GRID, GRID, 3), np.float32) * muted(rng, 20, 70, 0.4)
     count = rng.integers(14, 40)
     for _ in range(count):
-        canvas = np.zeros((GRID, GRID), np.float32)
-        centre, radius = rng.integers(0, GRID, 2).tolist(), int(rng.uniform(6, 20))
-        cv2.circle(canvas, centre, radius, 1.0, -1, cv2.LINE_AA)
-        cv2.circle(canvas, centre, radius, 1.4, 1, cv2.LINE_AA)
+        centre, radius = rng.integers(0, GRID, 2), int(rng.uniform(6, 20))
+        disc = np.zeros((2 * radius + 9, 2 * radius + 9), np.float32)
+        cv2.circle(disc, (radius + 4, radius + 4), radius, 1.0, -1, cv2.LINE_AA)
+        cv2.circle(disc, (radius + 4, radius + 4), radius, 1.4, 1, cv2.LINE_AA)
         warm = linear(rng.choice([(255, 200, 120), (255, 150, 80), (180, 210, 255), (255, 240, 220), (230, 120, 140)]))
-        image += cv2.GaussianBlur(canvas, (0, 0), 1.0)[..., None] * warm * rng.uniform(0.06, 0.4)
+        glow = cv2.GaussianBlur(disc, (0, 0), 1.0)[..., None] * warm * np.float32(rng.uniform(0.06, 0.4))
+        low, high = np.maximum(centre - radius - 4, 0), np.minimum(centre + radius + 5, GRID)
+        (x0, y0), (x1, y1), (ox, oy) = low, high, low - (centre - radius - 4)
+        image[y0:y1, x0:x1] += glow[oy : oy + y1 - y0, ox : ox + x1 - x0]
     return image
 
 

@@ -64,6 +64,7 @@ def neck_depth(s: Scene, side: int) -> np.ndarray:
 
 
 def paint_neck(s: Scene, cast: np.ndarray) -> None:
+    """Lit as skin is, in the shadow of the chin."""
     low = cast.shape[0]
     x, y = body_plane(s, low)
     neck = Neck(s)
@@ -157,10 +158,12 @@ def ear_outline(s: Scene, side: int) -> np.ndarray:
 
 
 def ears_covered(s: Scene) -> bool:
+    """Whether the hair hides them."""
     return s.person.style in ("long", "wavy", "curly", "bob", "fringe")
 
 
 def paint_ears(s: Scene, cast: np.ndarray) -> None:
+    """Each a flat shape whose rim and hollow follow from the distance to its edge."""
     if ears_covered(s):
         return
     for side in (-1, 1):
@@ -173,19 +176,18 @@ def paint_ears(s: Scene, cast: np.ndarray) -> None:
             continue
         inward = cv2.distanceTransform((cover > 0.5).astype(np.uint8), cv2.DIST_L2, 3) / s.unit
         inward = cv2.GaussianBlur(inward, (0, 0), max(0.5, 0.012 * s.unit))
-        height = 0.05 * np.sin(np.clip(inward / 0.075, 0, 1) * np.pi) ** 1.0 - 0.06 * smooth(inward, 0.06, 0.13)
-        height = height.astype(np.float32)
+        rim = np.sin(np.clip(inward / 0.075, 0, 1) * np.pi)
+        height = (0.05 * rim - 0.06 * smooth(inward, 0.06, 0.13)).astype(np.float32)
         gx, gy = cv2.Sobel(height, -1, 1, 0) * s.unit / 8, cv2.Sobel(height, -1, 0, 1) * s.unit / 8
         facing = s.camera.turn @ np.float32([side * 0.75, -0.05, 0.66])
-        normal = np.stack([facing[0] - gx, facing[1] - gy, np.full_like(gx, facing[2])])
+        normal = np.stack([facing[0] - gx, facing[1] - gy, np.full_like(gx, facing[2])]).astype(np.float32)
         normal /= np.linalg.norm(normal, axis=0)
         hollow = 1 - 0.5 * smooth(inward, 0.05, 0.12)
         dim = s.enlarged(cast)[at]
-        light = irradiance(s.picture, normal.astype(np.float32), hollow * dim, hollow * dim, (0.45, 0.18, 0.12))
+        light = irradiance(s.picture, normal, hollow * dim, hollow * dim, (0.45, 0.18, 0.12))
         tone = skin_tone(s.person) * np.float32([1.02, 0.84, 0.82])
-        colour = np.moveaxis(light, 0, -1) * tone + 0.05 * np.moveaxis(
-            gloss(s.picture, normal.astype(np.float32), dim, 12), 0, -1
-        )
+        shine = 0.05 * gloss(s.picture, normal, dim, 12)
+        colour = np.moveaxis(light, 0, -1) * tone + np.moveaxis(shine, 0, -1)
         s.over(colour, cover, "left_ear" if side < 0 else "right_ear", at)
 
 
@@ -198,8 +200,6 @@ def paint_earrings(s: Scene) -> None:
     for side in (-1, 1):
         lobe = ear_outline(s, side)[11]
         centre = s.pixels(lobe + np.float32([side * 0.03, 0.02 + radius, 0.05]))
-        if s.camera.turn[0, 0] * side * np.sign(s.camera.turn[0, 2] + 1e-6) < -0.0 and abs(s.picture.yaw) > 0.3:
-            continue
         at = s.window(centre[None], radius + 0.03)
         yy, xx = np.mgrid[at[0], at[1]].astype(np.float32)
         dx, dy = (xx - centre[0]) / (radius * s.unit), (yy - centre[1]) / (radius * s.unit)

@@ -12,13 +12,14 @@ from facerestore.data.synthetic.streams import stream
 from facerestore.data.synthetic.texture import linear, sample_tile, smooth, strokes
 
 BALL = 0.2  # radius of an eyeball
-IRIS = 0.104  # and of an iris
+IRIS = 0.108  # and of an iris
+PUPIL = 0.38  # of a pupil, over the iris's
 
 
 def paint_eyes(s: Scene, cast: np.ndarray) -> None:
     for side in (-1, 1):
         lids = features.Lids(s.person, s.picture, side)
-        at = s.window(s.on_skin(*lids.points().T), 0.12)
+        at = s.window(s.on_skin(*lids.points().T), 0.2)
         x, y = s.fine[0][at], s.fine[1][at]
         light = s.enlarged(cast)[at]
         paint_lid(s, lids, at, x, y)
@@ -48,53 +49,48 @@ def paint_lid(s: Scene, lids: features.Lids, at: Window, x: np.ndarray, y: np.nd
 
 
 def paint_ball(s: Scene, lids: features.Lids, at: Window, x: np.ndarray, y: np.ndarray, cast: np.ndarray) -> None:
-    p, q = s.person, s.picture
-    open_ = lids.opening(x, y)
-    cover = pixel_alpha(s, open_)
+    """What the lids leave open: the white, the iris turned to the camera, and what is mirrored in it."""
+    q = s.picture
     bx, by = (x - lids.x) / BALL, (y - lids.y) / BALL
-    bz = np.sqrt(np.clip(1 - bx * bx - by * by, 0.05, 1))
-    turn = s.camera.turn
-    normal = np.stack([bx, by, bz])
-    seen = np.tensordot(turn, normal, 1).astype(np.float32)
-    height = y - lids.upper(lids.s(x))
-    lid_shadow = 0.36 + 0.64 * smooth(height, -0.005, 0.075)
-    light = irradiance(q, seen, lid_shadow * 0.9, np.minimum(cast, lid_shadow), (0.25, 0.2, 0.18))
+    normal = np.stack([bx, by, np.sqrt(np.clip(1 - bx * bx - by * by, 0.05, 1))])
+    seen = np.tensordot(s.camera.turn, normal, 1).astype(np.float32)
+    u = lids.s(x)
+    under_lid = 0.36 + 0.64 * smooth(y - lids.upper(u), -0.005, 0.075)
+    light = irradiance(q, seen, under_lid * 0.9, np.minimum(cast, under_lid), (0.25, 0.2, 0.18))
 
     yaw, pitch = q.gaze[0] - 0.55 * q.yaw, q.gaze[1] - 0.4 * q.pitch  # eyes keep to the camera, more or less
-    gx, gy = np.sin(yaw) * np.cos(pitch), np.sin(pitch)
-    dx, dy = (bx - gx) * BALL, (by - gy) * BALL
-    rho, phi = np.hypot(dx, dy) / IRIS, np.arctan2(dy, dx)
-
-    u = lids.s(x)
-    veins = sample_tile("clouds", bx * 0.9 + lids.side, by * 0.5 + p.number * 0.1)
-    white = np.float32([0.55, 0.525, 0.5])[:, None, None] * (1 - 0.05 * np.abs(veins))
-    corner = smooth(np.abs(u), 0.45, 1.05)
-    white = white * (1 - np.float32([0.1, 0.34, 0.34])[:, None, None] * corner)
-    caruncle = smooth(-u, 0.8, 0.98)
-    white = white * (1 - caruncle) + np.float32([0.55, 0.2, 0.17])[:, None, None] * caruncle
-
-    base = linear(IRIS_COLOURS[p.iris][0])[:, None, None] * 1.25
-    radial = sample_tile("fibres", phi / (2 * np.pi) * 1.0 + 0.1 * p.number, rho * 0.12)
-    ring = smooth(rho, 0.72, 1.0)
-    collar = np.exp(-(((rho - 0.5) / 0.12) ** 2))
-    tone = (0.85 + 0.28 * radial + 0.35 * collar) * (1 - 0.72 * ring)
-    warm = np.float32([1.3, 1.0, 0.65])[:, None, None]
-    iris = base * tone * (1 + (warm - 1) * collar * (0.7 if p.iris not in ("gray", "blue") else 0.25))
-    to_key = np.float32(q.key.direction)
-    bowl = 1 + 0.45 * (-(dx * to_key[0] + dy * to_key[1]) / IRIS)  # the far wall of the bowl is lit
-    iris = iris * bowl
-    pupil_size = 0.38
+    dx, dy = (bx - np.sin(yaw) * np.cos(pitch)) * BALL, (by - np.sin(pitch)) * BALL
+    rho = np.hypot(dx, dy) / IRIS
     pixel = 1 / (s.unit * IRIS)
-    pupil = np.clip(0.5 + (pupil_size - rho) / (2 * pixel), 0, 1)
-    iris = iris * (1 - pupil) + 0.006 * pupil
     inside = 1 - smooth(rho, 0.94 - pixel, 1.05 + pixel)
-    colour = (white * (1 - inside) + iris * inside * 1.1) * light
-
-    colour = colour + highlights(s, dx, dy, rho, pixel)
+    colour = white_of_eye(s, u, bx, by) * (1 - inside) + iris(s, dx, dy, rho, pixel) * inside
     wet = np.exp(-(((lids.lower(u) - y - 0.012) / 0.006) ** 2)) * (np.abs(u) < 0.85)
-    colour = colour + 0.12 * wet * light
-    side = "left_eye" if lids.side < 0 else "right_eye"
-    s.over(np.moveaxis(colour, 0, -1), cover, side, at)
+    colour = (colour + 0.12 * wet) * light + highlights(s, dx, dy, rho, pixel)
+    cover = pixel_alpha(s, lids.opening(x, y))
+    s.over(np.moveaxis(colour, 0, -1), cover, "left_eye" if lids.side < 0 else "right_eye", at)
+
+
+def white_of_eye(s: Scene, u: np.ndarray, bx: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Colour (3, ...): gray rather than white, reddish in the corners, flesh in the inner one."""
+    veins = sample_tile("clouds", bx * 0.9, by * 0.5 + s.person.number * 0.1)
+    white = np.float32([0.55, 0.525, 0.5])[:, None, None] * (1 - 0.05 * np.abs(veins))
+    white = white * (1 - np.float32([0.1, 0.34, 0.34])[:, None, None] * smooth(np.abs(u), 0.45, 1.05))
+    flesh = smooth(-u, 0.8, 0.98)
+    return white * (1 - flesh) + np.float32([0.55, 0.2, 0.17])[:, None, None] * flesh
+
+
+def iris(s: Scene, dx: np.ndarray, dy: np.ndarray, rho: np.ndarray, pixel: float) -> np.ndarray:
+    """Colour (3, ...): fibres, a warmer collar about the pupil, a dark rim.  `rho` is 1 at the rim."""
+    p = s.person
+    fibres = sample_tile("fibres", np.arctan2(dy, dx) / (2 * np.pi) + 0.1 * p.number, rho * 0.12)
+    collar = np.exp(-(((rho - 0.5) / 0.12) ** 2))
+    tone = (0.85 + 0.28 * fibres + 0.35 * collar) * (1 - 0.72 * smooth(rho, 0.72, 1.0))
+    warm = np.float32([0.3, 0.0, -0.35])[:, None, None] * (0.25 if p.iris in ("gray", "blue") else 0.7)
+    to_key = s.picture.key.direction
+    bowl = 1 - 0.45 * (dx * to_key[0] + dy * to_key[1]) / IRIS  # light falls on the far wall
+    colour = 1.4 * linear(IRIS_COLOURS[p.iris][0])[:, None, None] * tone * (1 + warm * collar) * bowl
+    pupil = np.clip(0.5 + (PUPIL - rho) / (2 * pixel), 0, 1)
+    return colour * (1 - pupil) + 0.006 * pupil
 
 
 def highlights(s: Scene, dx: np.ndarray, dy: np.ndarray, rho: np.ndarray, pixel: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from facerestore.data.synthetic.head import CENTRE
 from facerestore.data.synthetic.identity import Person
@@ -19,7 +20,7 @@ from facerestore.data.synthetic.streams import stream
 from facerestore.data.synthetic.texture import SUB, fixed, smooth
 
 KNOTS = 16  # points of a strand
-CURLED = 40  # and of one that curls
+CURLED = 36  # and of one that curls
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ STYLES = {
     "wavy": Style(5200, 3.2, 0.32, 0.3, "part", 0.18, 0.6, 0.07, 2.6),
     "curly": Style(4600, 2.7, 0.26, 0.6, "part", 0.3, 0.85, 0.05, 2.0, 0.055),
     "bob": Style(4800, 2.1, 0.36, 0.25, "part", 0.16, 0.4, 0.02, 1.0),
-    "fringe": Style(5200, 3.1, 0.36, 0.2, "part", 0.14, 0.4, 0.02, 1.0, 0.0, 0.92),
+    "fringe": Style(7600, 3.1, 0.36, 0.2, "part", 0.14, 0.2, 0.02, 1.0, 0.0, 0.92),
     "bun": Style(6500, 1.1, 0.12, 0.05, "back", 0.07, 0.4, 0.01, 1.0),
     "short": Style(9000, 0.55, 0.05, 0.75, "crown", 0.15, 0.5, 0.02, 0.7, 0.0, 0.0, 0.45),
     "side": Style(8600, 0.85, 0.08, 0.8, "side", 0.19, 0.6, 0.03, 0.8, 0.0, 0.0, 0.38),
     "quiff": Style(8600, 0.7, 0.0, 1.4, "back", 0.17, 0.65, 0.03, 0.7, 0.0, 0.0, 0.3),
-    "crop": Style(14000, 0.2, 0.0, 0.8, "forward", 0.06, 0.3, 0.0, 0.0, 0.0, 0.0, 0.6),
-    "tousled": Style(8000, 0.75, 0.09, 0.9, "wild", 0.24, 0.75, 0.06, 1.4, 0.03, 0.0, 0.7),
+    "crop": Style(11000, 0.2, 0.0, 0.8, "forward", 0.06, 0.3, 0.0, 0.0, 0.0, 0.0, 0.6),
+    "tousled": Style(8000, 0.75, 0.09, 0.9, "wild", 0.24, 0.75, 0.07, 1.6, 0.0, 0.0, 0.7),
 }
 
 
@@ -128,10 +129,7 @@ class Strands:
         style, draws = self.style, self.draws
         count = len(path)
         guides = np.arange(0, count, 14)
-        near = np.empty(count, int)
-        for first in range(0, count, 512):
-            gap = path[first : first + 512, None, 0] - path[None, guides, 0]
-            near[first : first + 512] = guides[(gap * gap).sum(-1).argmin(1)]
+        near = guides[cKDTree(path[guides, 0]).query(path[:, 0])[1]]
         along = np.linspace(0, 1, KNOTS, dtype=np.float32)[None, :, None]
         guide = path[near] + 0.45 * (path[:, :1] - path[near][:, :1])
         path = path + style.lock * np.minimum(1, 1.6 * along) * (guide - path) * (0.6 + 0.4 * draws[3, :, None, None])
@@ -273,7 +271,7 @@ def draw_layer(
     deep = rank < 0.3  # they fill what the others leave open: wider, darker, and shorter at both ends
     tone = 62 + 60 * rank**1.5 + 60 * (draws[7] - 0.5) + 36 * (draws[3, strands.near] - 0.5)
     warm = 128 + 70 * (draws[8] - 0.5) + 50 * (draws[5, strands.near] - 0.5)
-    tone[deep] *= 0.63
+    tone[deep] *= 0.63 if not strands.style.fringe else 0.8  # a fringe is thin: its depths are lit
     shown = shown.copy()
     shown[deep, :2] = shown[deep, -2:] = False
     shown[deep & (strands.above < 0.16)] = False
@@ -299,7 +297,7 @@ def draw_layer(
     colour = (base * 1.45) * level[..., None] * lit[..., :3]
     colour[..., 0] *= 0.86 + 0.14 * painted[..., 1]
     colour[..., 2] *= 1.2 - 0.2 * painted[..., 1]
-    colour += (0.4 * lit[..., 3] * level)[..., None] * (0.35 * base / base.max() + 0.45)
+    colour += (0.36 * lit[..., 3] * level)[..., None] * (0.45 * base / base.max() + 0.25)
     return HairLayer(np.maximum(colour, 0), cover)
 
 

@@ -185,9 +185,10 @@ class Head:
     def on_skin(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Points (..., 3) of the skin that lie at (x, y) seen from straight ahead."""
         x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
+        flat = np.stack([x - CENTRE[0], y - CENTRE[1], np.zeros_like(x)])
         low, high = np.full(x.shape, -0.2, np.float32), np.full(x.shape, 2.2, np.float32)
-        for _ in range(18):
-            z = (low + high) / 2
-            out = self.outside(np.stack([x - CENTRE[0], y - CENTRE[1], z])) > 0
-            low, high = np.where(out, low, z), np.where(out, z, high)
+        for _ in range(12):
+            flat[2] = (low + high) / 2
+            out = self.outside(flat) > 0
+            low, high = np.where(out, low, flat[2]), np.where(out, flat[2], high)
         return np.stack([x, y, (low + high) / 2 + CENTRE[2]], -1)

@@ -15,13 +15,13 @@ STYLES = {  # hair styles and how often they are seen
     "masculine": {"short": 0.34, "side": 0.2, "quiff": 0.16, "crop": 0.12, "tousled": 0.1, "bald": 0.08},
 }
 HAIR_COLOURS = {  # sRGB of a strand in full light, and how often it is seen
-    "black": ((52, 42, 38), 0.26),
-    "dark brown": ((88, 60, 42), 0.26),
+    "black": ((52, 42, 38), 0.2),
+    "dark brown": ((88, 60, 42), 0.22),
     "brown": ((126, 86, 56), 0.18),
-    "auburn": ((150, 74, 40), 0.07),
-    "red": ((188, 92, 44), 0.05),
-    "dark blond": ((186, 142, 90), 0.08),
-    "blond": ((228, 190, 128), 0.1),
+    "auburn": ((150, 74, 40), 0.09),
+    "red": ((188, 92, 44), 0.07),
+    "dark blond": ((190, 140, 84), 0.1),
+    "blond": ((234, 188, 116), 0.14),
 }
 IRIS_COLOURS = {
     "brown": ((96, 56, 30), 0.38),

@@ -68,7 +68,7 @@ def _expression(rng: np.random.Generator) -> dict:
         "smile": smile,
         "open": float(rng.uniform(0.3, 0.7)) * (1 if smile > 0.35 else 0.35) * shows_teeth,
         "gaze": (around(rng, 0, 0.1), around(rng, 0, 0.05)),
-        "lids": around(rng, 0.98, 0.07),
+        "lids": around(rng, 0.92, 0.06),
         "brows": around(rng, 0.1, 0.35),
     }
 

@@ -32,36 +32,30 @@ def hair_colour(p: Person) -> np.ndarray:
 
 
 def beard_area(p: Person, s: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """0..1: where a beard grows."""
+    """0..1: where the person's kind of beard grows."""
     mouth = features.Mouth(p, s.picture)
-    ax = np.abs(x)
-    side = 0.62 + 0.62 * np.clip((ax - 0.3) / 0.75, 0, 1) ** 0.8
-    cheek = smooth(y, 1.42 - 0.2 * side - 0.85 * np.clip(ax - 0.5, 0, 1), 1.62 - 0.2 * side - 0.85 * np.clip(ax - 0.5, 0, 1))
-    chin = smooth(y, mouth.bottom + 0.02, mouth.bottom + 0.12) * (1 - smooth(ax, 0.3, 0.42))
-    t = np.clip(x / mouth.half, -1.25, 1.25)
-    lip = mouth.outer_upper(np.clip(t, -1, 1))
-    top = lip - 0.17 + 0.16 * np.clip(np.abs(t) - 0.5, 0, 1)
-    moustache = (
-        smooth(y, top, top + 0.05)
-        * (1 - smooth(y, lip - 0.035 + 0.2 * smooth(np.abs(t), 0.9, 1.2), lip - 0.005 + 0.25 * smooth(np.abs(t), 0.9, 1.2)))
-        * (1 - smooth(np.abs(t), 1.05, 1.25))
-    )
+    aside = np.abs(x)
+    t = np.abs(x) / mouth.half
+    along = np.clip(x / mouth.half, -1, 1)
+    lip, chin_line = mouth.outer_upper(along), mouth.outer_lower(along)
+
+    border = 1.42 - 0.124 * (1 + np.clip((aside - 0.3) / 0.75, 0, 1) ** 0.8) - 0.85 * np.clip(aside - 0.5, 0, 1)
+    cheeks = smooth(y, border, border + 0.2)
+    chin = smooth(y, mouth.bottom + 0.02, mouth.bottom + 0.12) * (1 - smooth(aside, 0.3, 0.42))
+    top, end = lip - 0.17 + 0.16 * np.clip(np.minimum(t, 1.25) - 0.5, 0, 1), lip - 0.035 + 0.2 * smooth(t, 0.9, 1.2)
+    moustache = smooth(y, top, top + 0.05) * (1 - smooth(y, end, end + 0.04)) * (1 - smooth(t, 1.05, 1.25))
     moustache *= 1 - 0.75 * np.exp(-((x / 0.025) ** 2))
-    round_mouth = (
-        smooth(y, mouth.y - 0.02, mouth.y + 0.1)
-        * smooth(ax, mouth.half + 0.0, mouth.half + 0.05)
-        * (1 - smooth(ax, mouth.half + 0.1, mouth.half + 0.16))
-    )
-    shapes = {
-        "none": (cheek, moustache, chin), "stubble": (cheek, moustache, chin), "full": (cheek, moustache, chin, round_mouth),
-        "moustache": (moustache,), "goatee": (moustache, chin, round_mouth),
-    }  # fmt: skip
-    area = np.maximum.reduce(shapes[p.beard])
-    inside = smooth(np.abs(t), 0.95, 1.05)
-    keep_lips = np.maximum(
-        inside, np.maximum(smooth(-(y - lip), 0.0, 0.03), smooth(y - mouth.outer_lower(np.clip(t, -1, 1)), 0.0, 0.03))
-    )
-    return area * keep_lips
+    beyond = aside - mouth.half
+    around = smooth(y, mouth.y - 0.02, mouth.y + 0.1) * smooth(beyond, 0, 0.05) * (1 - smooth(beyond, 0.1, 0.16))
+    parts = {
+        "none": (cheeks, moustache, chin),  # shaven, but a shade stays
+        "stubble": (cheeks, moustache, chin),
+        "full": (cheeks, moustache, chin, around),
+        "moustache": (moustache,),
+        "goatee": (moustache, chin, around),
+    }[p.beard]
+    off_lips = np.maximum.reduce([smooth(t, 0.95, 1.05), smooth(lip - y, 0, 0.03), smooth(y - chin_line, 0, 0.03)])
+    return np.maximum.reduce(parts) * off_lips
 
 
 def pigment(s: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
