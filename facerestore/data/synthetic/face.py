@@ -35,7 +35,8 @@ class Face:
         landmarks68: (68, 2) in iBUG's order (jaw, brows, nose, eyes, mouth)
         boxes: `left_eye`, `right_eye`, `mouth` as squares (x1, y1, x2, y2) about the landmarks, 1.4 times their extent and
             at least 1/16 of the picture (GFPGAN's parts)
-        regions: uint8 (S, S), for every pixel the index in `REGIONS` of what is seen there
+        regions: uint8 (S, S), for every pixel the index in `REGIONS` of what covers most of it (below 48 pixels, thin parts
+            such as the eyes may cover most of none)
         domain: index in `DOMAINS`
         identity: the person's number
         attributes: style, hair, beard, glasses, age, smile, yaw, ...
