@@ -169,10 +169,16 @@ def parameters_of(entry: Callable) -> list[Parameter]:
 
 
 def argument_docs(entry: Callable) -> dict[str, str]:
-    """The `Args:` section of a docstring, by parameter."""
-    text = inspect.getdoc(entry) or ""
-    if inspect.isclass(entry) and entry.__init__.__doc__:
-        text += "\n" + inspect.cleandoc(entry.__init__.__doc__)
+    """The `Args:` sections of a docstring by parameter; a class has those of its bases too."""
+    docs: dict[str, str] = {}
+    for holder in reversed(entry.__mro__) if inspect.isclass(entry) else [entry]:
+        own = (holder.__doc__, getattr(vars(holder).get("__init__"), "__doc__", None) if inspect.isclass(holder) else None)
+        for text in filter(None, own):
+            docs |= _argument_section(inspect.cleandoc(text))
+    return docs
+
+
+def _argument_section(text: str) -> dict[str, str]:
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", text, re.MULTILINE)
     docs: dict[str, str] = {}
     name = None

@@ -76,17 +76,7 @@ class SRGANModel(SRModel):
 
 @MODELS.register()
 class ESRGANModel(SRGANModel):
-    """As SRGAN, but the discriminator says which of two pictures is the more real (relativistic average GAN).
-
-    Args:
-        network_g: the generator, from low quality (N, 3, h, w) to high (N, 3, H, W)
-        network_d: the discriminator
-        pixel_opt: distance of pictures (`l_g_pix`)
-        perceptual_opt: distance of features and of their Gram matrices (`l_g_percep`, `l_g_style`)
-        gan_opt: the adversarial loss (`l_g_gan`, `l_d_real`, `l_d_fake`)
-        net_d_iters: the generator is updated in every so manieth iteration
-        net_d_init_iters: and not before this one
-    """
+    """As SRGAN, but the discriminator says which of two pictures is the more real (relativistic average GAN)."""
 
     def deceive(self, image: Tensor, truth: Tensor) -> Tensor:
         with torch.no_grad():
