@@ -594,6 +594,7 @@ function buildCurves() {
     })), output),
     h("div", {class: "charts"}, data.curves.map(chart)));
   byId("curves").hidden = false;
+  smoothing.redraws.forEach(redraw => redraw());
   root.dataset.charts = data.curves.length;
 }
 
