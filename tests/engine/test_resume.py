@@ -11,15 +11,31 @@ import time
 import pytest
 import torch
 
+from facerestore.engine.cli import train_main
 from tests.engine.runs import DEBUG, ROOT, program, same, weights
 
 QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
 
 
-def train(folder, *arguments, options="sr.yml"):
+def train_apart(folder, *arguments, options="sr.yml"):
+    """Train in a process of its own."""
     done = program("train.py", "-opt", DEBUG / options, *QUICK, *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capsys):
+    """Train in this process; what it said comes back."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, options="sr.yml"):
+        code = train_main(["-opt", str(DEBUG / options), *QUICK, *arguments])
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        return said.out
+
+    return run
 
 
 def kill_at(folder, iteration: int, *arguments, options="sr.yml") -> None:
@@ -46,23 +62,23 @@ def next_state(folder, iteration):
 def test_five_and_a_kill_and_five_are_ten(tmp_path, workers, options, names):
     """Ten iterations, and five + kill -9 + resume + five."""
     common = ["--set", f"datasets.train.num_worker_per_gpu={workers}", "--set", "train.total_iter=10"]
-    train(tmp_path, *common, "--set", "name=whole", options=options)
+    train_apart(tmp_path, *common, "--set", "name=whole", options=options)
     # Iterations are kept from outrunning the kill by a bigger total; the checkpoint of the fifth is what counts.
     kill_at(tmp_path, 5, *common, "--set", "train.total_iter=100000", "--set", "name=run",
             "--set", "logger.save_checkpoint_freq=5", options=options)  # fmt: skip
     for later in (tmp_path / "experiments" / "run" / "training_states").glob("*.state"):
         if later.stem != "5":
             later.unlink()
-    log = train(tmp_path, *common, "--set", "name=run", "--auto_resume", options=options)
+    log = train_apart(tmp_path, *common, "--set", "name=run", "--auto_resume", options=options)
     assert "going on after iteration 5" in log
     for name in names:
         assert same(weights(tmp_path / "experiments/whole", 10, name), weights(tmp_path / "experiments/run", 10, name))
 
 
-def test_resumed_weights_are_those_of_an_uninterrupted_run(tmp_path):
-    train(tmp_path, "--set", "name=whole", "--set", "train.total_iter=6", "--set", "train.scheduler=~")
-    train(tmp_path, "--set", "name=run", "--set", "train.total_iter=3", "--set", "train.scheduler=~")
-    log = train(tmp_path, "--set", "name=run", "--set", "train.total_iter=6", "--set", "train.scheduler=~", "--auto-resume")
+def test_resumed_weights_are_those_of_an_uninterrupted_run(tmp_path, train):
+    train("--set", "name=whole", "--set", "train.total_iter=6", "--set", "train.scheduler=~")
+    train("--set", "name=run", "--set", "train.total_iter=3", "--set", "train.scheduler=~")
+    log = train("--set", "name=run", "--set", "train.total_iter=6", "--set", "train.scheduler=~", "--auto-resume")
     assert "going on after iteration 3" in log
     assert "`train.total_iter` was 3 when this run was interrupted and is 6 now" in log
     whole, run = (weights(tmp_path / "experiments" / n, 6) for n in ("whole", "run"))
@@ -70,26 +86,26 @@ def test_resumed_weights_are_those_of_an_uninterrupted_run(tmp_path):
     assert not all(torch.equal(whole["params"][k], whole["params_ema"][k]) for k in whole["params"])
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path):
-    train(tmp_path, "--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2")
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, train):
+    train("--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2")
     models = tmp_path / "experiments/run/models"
     content = (models / "net_g_4.pth").read_bytes()
     (models / "net_g_4.pth").unlink()
     (models / "net_g_4.pth").write_bytes(content[: len(content) // 2])
-    log = train(tmp_path, "--set", "name=run", "--set", "train.total_iter=5", "--auto_resume")
+    log = train("--set", "name=run", "--set", "train.total_iter=5", "--auto_resume")
     assert "checkpoint 4 is passed over" in log and "damaged or cut off" in log
     assert "going on after iteration 2" in log
 
 
-def test_a_name_that_exists_is_archived(tmp_path):
+def test_a_name_that_exists_is_archived(tmp_path, train):
     for _ in range(2):
-        train(tmp_path, "--set", "name=run", "--set", "train.total_iter=1")
+        train("--set", "name=run", "--set", "train.total_iter=1")
     names = sorted(p.name for p in (tmp_path / "experiments").iterdir())
     assert names[0] == "run" and names[1].startswith("run_archived_")
 
 
-def test_upstream_layout_and_latest(tmp_path):
-    train(tmp_path, "--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2",
+def test_upstream_layout_and_latest(tmp_path, train):
+    train("--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2",
           "--set", "logger.keep_checkpoints=1")  # fmt: skip
     folder = tmp_path / "experiments/run"
     assert sorted(p.name for p in (folder / "models").iterdir()) == ["net_g_4.pth", "net_g_latest.pth"]
