@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -152,10 +152,14 @@ def _check_ranges(options: Options) -> None:
 
 def image_range(data: DatasetOptions) -> tuple[float, float]:
     """The values that a data set's pictures have on the device, by its `mean` and `std`."""
-    entry = DATASETS.get(data.type)
-    mean = data.component.get("mean") or entry.mean
-    std = data.component.get("std") or entry.std
+    mean, std = normalisation(data)
     return (0 - mean[0]) / std[0], (1 - mean[0]) / std[0]
+
+
+def normalisation(data: DatasetOptions) -> tuple[Sequence[float], Sequence[float]]:
+    """A data set's `mean` and `std`: its options', or its class's own."""
+    entry = DATASETS.get(data.type)
+    return data.component.get("mean") or entry.mean, data.component.get("std") or entry.std
 
 
 def _check_training(method: type, options: Options) -> list[str]:

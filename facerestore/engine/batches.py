@@ -10,6 +10,8 @@ from torch import Tensor
 
 from facerestore.data.batch import Batch
 
+Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std by channel, of values in [0, 1]
+
 
 def upload(batch: Mapping[str, Any], device: torch.device, mean: Sequence[float], std: Sequence[float]) -> Batch:
     """Move a batch to the device; uint8 pictures become (x / 255 - mean) / std, all else stays as it is."""

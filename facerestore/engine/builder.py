@@ -11,12 +11,12 @@ from torch import nn
 
 from facerestore.checkpoint import load_weights, read_checkpoint
 from facerestore.config import Options
-from facerestore.config.checks import check_optimizer, image_range
+from facerestore.config.checks import check_optimizer, image_range, normalisation
 from facerestore.config.schema import NetworkOptions
 from facerestore.engine.distributed import World
 from facerestore.engine.schedules import Schedule, constant
 from facerestore.engine.seeds import seed_of
-from facerestore.engine.training import Recipe, TrainingModel
+from facerestore.engine.training import PLAIN, Recipe, TrainingModel
 from facerestore.errors import OptionError
 from facerestore.models.base import Method
 from facerestore.registry import ARCHS, MODELS, SCHEDULES, bind, parameters_of
@@ -46,6 +46,7 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
         optimizers=build_optimizers(options, method, networks),
         recipe=build_recipe(options, method),
         world=world,
+        normalisation=normalisation(options.datasets["train"]) if "train" in options.datasets else PLAIN,
         frozen=frozen,
         meta={"net_" + k.removeprefix("network_"): describe(options, k) for k in options.networks},
     )

@@ -18,7 +18,6 @@ from facerestore.config.schema import DatasetOptions
 from facerestore.data.base import FaceDataset
 from facerestore.data.loader import training_loader, worker_failures
 from facerestore.engine import distributed
-from facerestore.engine.batches import upload
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import (
@@ -88,7 +87,7 @@ class Run:
             for it in range(start + 1, total + 1):
                 batch = next(batches)
                 clock.waited()
-                terms = self.model.step(upload(batch, self.world.device, self.dataset.mean, self.dataset.std), it)
+                terms = self.model.step(batch, it)
                 bar.update()
 
                 last = it == total

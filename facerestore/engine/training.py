@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from facerestore.data.batch import Batch
 from facerestore.engine import distributed
+from facerestore.engine.batches import Normalisation, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.ema import averaged_copy, update_average
 from facerestore.engine.schedules import Schedule, constant, learning_rate
 from facerestore.engine.seeds import seed_of
 from facerestore.models.base import Method, Terms
+
+
+PLAIN: Normalisation = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # to [0, 1]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class TrainingModel:
     optimizers: dict[str, torch.optim.Optimizer]
     recipe: Recipe = Recipe()
     world: World = field(default_factory=World)
+    normalisation: Normalisation = PLAIN  # mean and std of the training's pictures
     frozen: frozenset[str] = frozenset()  # networks that are looked through and never trained
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each network's checkpoint says of it
 
@@ -149,11 +154,10 @@ class TrainingModel:
                 p.requires_grad_(True)
 
     def _on_device(self, batch: Mapping[str, Any]) -> Batch:
-        memory = torch.channels_last if self.recipe.channels_last else torch.preserve_format
-        moved = Batch()
-        for key, value in batch.items():
-            if isinstance(value, Tensor):
-                layout = memory if value.dim() == 4 else torch.preserve_format
-                value = value.to(self.world.device, non_blocking=True, memory_format=layout)
-            moved[key] = value
+        """The batch on the device, pictures that travelled as bytes in the range that the networks are trained in."""
+        moved = upload(batch, self.world.device, *self.normalisation)
+        if self.recipe.channels_last:
+            for key, value in moved.items():
+                if isinstance(value, Tensor) and value.dim() == 4:
+                    moved[key] = value.contiguous(memory_format=torch.channels_last)
         return moved

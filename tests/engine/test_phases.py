@@ -172,3 +172,14 @@ def test_bf16_reaches_the_forward_pass_and_weights_stay_float32():
     trained.step(BATCH, 1)
     assert seen == [torch.bfloat16]
     assert trained.networks["net_a"].weight.dtype == torch.float32
+
+
+def test_bytes_become_numbers_on_the_device_and_numbers_are_left_alone():
+    seen = []
+    trained = model(lambda method, batch, it: seen.append(batch.x))
+    trained.normalisation = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    bytes_ = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    trained.step({"x": bytes_}, 1)
+    trained.step({"x": torch.full((1, 3, 1, 1), 7.0)}, 2)
+    torch.testing.assert_close(seen[0].flatten(), torch.tensor([-1.0, -0.6, 1.0]))
+    assert (seen[1] == 7).all()
