@@ -19,7 +19,6 @@ from facerestore.engine.schedules import Schedule, constant, learning_rate
 from facerestore.engine.seeds import seed_of
 from facerestore.models.base import Method, Terms
 
-
 PLAIN: Normalisation = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # to [0, 1]
 
 
