@@ -42,7 +42,7 @@ class DatasetScores:
 
     name: str
     scores: dict[str, Scores]  # by picture
-    seconds: dict[str, float] = field(default_factory=dict)  # for each picture, by method
+    seconds: float = 0.0  # for each picture, all methods
     shown: list[Picture] = field(default_factory=list)  # pictures for the report
 
     def means(self) -> Scores:
@@ -100,7 +100,7 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         _measure_batch(batch, names, restored, dataset, protocol, result)
         bar.update(min(len(names) * world.size, bar.total - bar.n))
     bar.close()
-    return _joined(result, seconds, world)
+    return _joined(result, seconds, protocol.shown, world)
 
 
 def _measure_batch(
@@ -144,7 +144,7 @@ def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
     return imresize(lq.float() / 255, size=size).clamp(0, 1).mul(255).round().div(255)
 
 
-def _joined(result: DatasetScores, seconds: float, world: World) -> DatasetScores:
+def _joined(result: DatasetScores, seconds: float, limit: int, world: World) -> DatasetScores:
     """The scores of all processes as one, in the order of names."""
     parts = distributed.gather((result.scores, result.shown, seconds), world)
     scores = {name: values for part in parts for name, values in part[0].items()}
@@ -152,7 +152,8 @@ def _joined(result: DatasetScores, seconds: float, world: World) -> DatasetScore
     count = max(len(scores), 1)
     ordered = dict(sorted(scores.items()))
     total = sum(part[2] for part in parts)
-    return DatasetScores(result.name, ordered, {"all": total / count}, sorted(shown, key=lambda p: p.name))
+    first = sorted(shown, key=lambda p: p.name)[:limit]
+    return DatasetScores(result.name, ordered, total / count, first)
 
 
 def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tuple[DatasetOptions, FaceDataset]]:
@@ -210,9 +211,7 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
     atomic_write(folder / "scores.csv", table.getvalue())
     content = {
         **facts,
-        "datasets": {
-            r.name: {"mean": r.means(), "pictures": r.scores, "seconds_per_picture": r.seconds.get("all")} for r in results
-        },
+        "datasets": {r.name: {"mean": r.means(), "pictures": r.scores, "seconds_per_picture": r.seconds} for r in results},
     }
     atomic_write(folder / "scores.json", json.dumps(_finite(content), indent=2))
 

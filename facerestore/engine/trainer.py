@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,6 +60,9 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     if state_file:
         start = resume_training(model, state_file, options.raw, options.path.ignore_resume_networks)
         logger.info("going on after iteration %d (%s)", start, state_file)
+    if start >= options.train.total_iter:
+        logger.info("all %d iterations are done: there is nothing left to train", options.train.total_iter)
+        return
     _describe(model, dataset, options)
     Run(options, folder, model, dataset, world, validation).loop(start)
 
@@ -74,7 +77,6 @@ class Run:
     dataset: FaceDataset
     world: World
     validation: dict[str, tuple[DatasetOptions, FaceDataset]]
-    latest: list[DatasetScores] = field(default_factory=list)  # of the last validation
 
     def loop(self, start: int) -> None:
         """From the iteration after `start` to the last one."""
@@ -82,7 +84,7 @@ class Run:
         curves = CurveWriter(self.folder, every.use_tb_logger, start) if self.world.is_main else None
         bar = progress_bar(total, start, self.options.name, shown=self.world.is_main)
         clock = _Clock()
-        batches = iter(self._loader(start)) if start < total else iter(())
+        batches = iter(self._loader(start))
         with stop_signals() as asked_to_stop, worker_failures("train"):
             for it in range(start + 1, total + 1):
                 batch = next(batches)
@@ -94,10 +96,11 @@ class Run:
                 if it % every.print_freq == 0 or last:
                     self._report(it, terms, clock, curves, bar)
                 stopping = distributed.any_process(bool(asked_to_stop), self.world)
-                if last or stopping or _due(it, every.save_checkpoint_freq):
-                    self._save(it)
-                if last or _due(it, self.options.val.val_freq):
-                    self._validate(it, curves)
+                with clock.paused():
+                    if last or stopping or _due(it, every.save_checkpoint_freq):
+                        self._save(it)
+                    if last or _due(it, self.options.val.val_freq):
+                        self._validate(it, curves)
                 if stopping and not last:
                     logger.info("stopped after iteration %d; --auto_resume goes on from there", it)
                     break
@@ -105,8 +108,6 @@ class Run:
         bar.close()
         if curves:
             curves.close()
-            if self.options.val.report:
-                page(self.folder, self.options, self.latest, read_curves(self.folder))
 
     def _loader(self, start: int):
         section = self.options.datasets["train"]
@@ -145,7 +146,7 @@ class Run:
 
     def _validate(self, it: int, curves: CurveWriter | None) -> None:
         val = self.options.val
-        self.latest = []
+        results: list[DatasetScores] = []
         for key, (section, dataset) in self.validation.items():
             protocol = Protocol(
                 build_metrics(self.options),
@@ -156,11 +157,13 @@ class Run:
                 bar=False,
             )
             result = evaluate(self.model, section, dataset, protocol)
-            self.latest.append(result)
+            results.append(result)
             log_means(result)
             if curves:
                 for metric, by_method in result.by_metric().items():
                     curves.write(it, f"{result.name}: {metric}", by_method)
+        if curves and val.report:
+            page(self.folder, self.options, results, read_curves(self.folder))
 
 
 class _Clock:
@@ -169,6 +172,13 @@ class _Clock:
     def __init__(self) -> None:
         self.started = self.mark = time.perf_counter()
         self.waiting, self.iterations = 0.0, 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens within takes no time."""
+        start = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - start
 
     def waited(self) -> None:
         self.waiting += time.perf_counter() - self.mark
