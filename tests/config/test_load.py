@@ -139,6 +139,14 @@ def test_base_files_merge_deeply(tmp_path):
         load_options(above)
 
 
+def test_betas_that_are_whole_numbers_are_numbers_to_torch(tmp_path):
+    from facerestore.engine import build_model
+
+    model = build_model(load_options(written(tmp_path, GOOD.replace("lr: 1e-4", "lr: 1e-4\n    betas: [0, 0.99]"))))
+    betas = model.optimizers["optim_g"].param_groups[0]["betas"]
+    assert betas == (0.0, 0.99) and all(isinstance(beta, float) for beta in betas)
+
+
 def test_base_in_a_circle_and_nowhere(tmp_path):
     written(tmp_path, "base: b.yml\n", "a.yml")
     written(tmp_path, "base: a.yml\n", "b.yml")

@@ -86,6 +86,21 @@ def test_resumed_weights_are_those_of_an_uninterrupted_run(tmp_path, train):
     assert not all(torch.equal(whole["params"][k], whole["params_ema"][k]) for k in whole["params"])
 
 
+def test_what_the_yaml_says_now_is_what_runs_after_a_resume(tmp_path, train):
+    constant = ["--set", "name=run", "--set", "train.scheduler=~"]
+    train(*constant, "--set", "train.total_iter=2")
+    log = train(*constant, "--set", "train.total_iter=4", "--set", "train.optim_g.lr=5e-4", "--auto_resume")
+    assert "`train.optim_g.lr` was 0.001 when this run was interrupted and is 0.0005 now" in log
+    assert "iter 4," in log and "lr 5.00e-04" in log
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, train):
+    train("--set", "name=run", "--set", "train.total_iter=2")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "experiments/run/models").iterdir()}
+    assert "nothing left to train" in train("--set", "name=run", "--set", "train.total_iter=2", "--auto_resume")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "experiments/run/models").iterdir()}
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, train):
     train("--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2")
     models = tmp_path / "experiments/run/models"
