@@ -58,7 +58,7 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
 def load_weights(
     network: nn.Module,
-    path_or_state_dict: str | os.PathLike | Mapping[str, Tensor],
+    path_or_state_dict: str | os.PathLike | Mapping[str, Tensor] | Checkpoint,
     key: str | None = None,
     strict: bool = True,
 ) -> None:
@@ -66,7 +66,7 @@ def load_weights(
 
     Args:
         network: the module to fill
-        path_or_state_dict: a file, or its weights by name
+        path_or_state_dict: a file (also one that was read already), or its weights by name
         key: which weights of the file (`params`, `params_ema`); the averaged ones by default
         strict: whether file and network must agree in every key; shapes must always agree
 
@@ -76,7 +76,9 @@ def load_weights(
     if isinstance(path_or_state_dict, Mapping):
         source, state = "the state dict", _bare(path_or_state_dict)
     else:
-        source, state = str(path_or_state_dict), read_checkpoint(path_or_state_dict).state(key)
+        given = path_or_state_dict
+        file = given if isinstance(given, Checkpoint) else read_checkpoint(given)
+        source, state = file.path, file.state(key)
     own = network.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
@@ -103,7 +105,7 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
         state = {k: v for k, v in state.items() if k in own}
         if not state:
             raise CheckpointError(f"{value}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
-    load_weights(part, state)
+    load_weights(part, state, strict=not declared.partial)
 
 
 def torchvision_weights(name: str) -> State:
@@ -164,7 +166,10 @@ def read_torch(path: str | os.PathLike) -> Any:
 
 def write_torch(path: str | os.PathLike, content: Any) -> None:
     """torch.save that leaves either the whole new file or the old one."""
-    atomic_write(path, lambda file: torch.save(content, file))
+    try:
+        atomic_write(path, lambda file: torch.save(content, file))
+    except RuntimeError as error:  # what torch makes of a disk that is full
+        raise CheckpointError(f"{path}: cannot be written: the disk may be full ({str(error).splitlines()[0]})") from None
 
 
 def _is_state(value: Mapping) -> bool:

@@ -32,9 +32,10 @@ class WeightFile:
     """A keyword that names a file of weights.  Declared in a class's `weight_files`; the builder loads it, not the class."""
 
     module: str = ""  # the part of the component that it fills ("" = all of it)
-    default: str | None = None  # "torchvision:VGG19" = torchvision's published file
+    default: str | None = None  # "torchvision" = the file that torchvision publishes for the part's `vgg_type`
     required: bool = False  # whether the component is useless without
     extra_keys: bool = False  # whether the file may hold more than the part needs
+    partial: bool = False  # whether the file may hold less than the part needs
     doc: str = "file of weights, or 'random'"
 
 
@@ -43,6 +44,7 @@ class Part:
     """Marks a parameter whose value is itself a registered component, given as `{"type": ..., ...}`."""
 
     registry: Registry
+    kind: str | None = None  # what the component's class must be (`kind` of a loss)
     offers: tuple[str, ...] = ()  # what the outputs of a network in this place must hold
     frozen: bool = False  # a network that is only looked through, never trained: it needs weights
 
@@ -126,7 +128,7 @@ class Registry:
         if not inspect.isclass(entry):
             return functools.partial(entry, **keywords)
         component = entry(**keywords)
-        if load_files and weight_files(entry):
+        if load_files:
             load_weight_files(component, files)
         return component
 
@@ -138,7 +140,10 @@ METRICS = Registry("metric", "facerestore.metrics")
 MODELS = Registry("method", "facerestore.models")
 SCHEDULES = Registry("scheduler", "facerestore.engine.schedules")
 
-Loss = Annotated[nn.Module, Part(LOSSES)]
+# Places for losses.  A loss declares its `kind`, which says how it is called.
+PixelTerm = Annotated[nn.Module, Part(LOSSES, kind="pixel")]  # (image, truth) -> term
+FeatureTerm = Annotated[nn.Module, Part(LOSSES, kind="feature")]  # (image, truth) -> (perceptual, style), None if left out
+AdversarialTerm = Annotated[nn.Module, Part(LOSSES, kind="adversarial")]  # (logits, target_is_real, is_disc) -> term
 
 
 def weight_files(entry: Callable) -> dict[str, WeightFile]:
@@ -148,7 +153,7 @@ def weight_files(entry: Callable) -> dict[str, WeightFile]:
 
 def load_weight_files(component: nn.Module, files: Mapping[str, str | None]) -> None:
     """Load what `files` (keyword -> path, 'random' or None) names into the component's declared parts."""
-    from facerestore.checkpoint import load_declared_weights
+    from facerestore.checkpoint import load_declared_weights  # which knows the registries in turn
 
     for keyword, declared in weight_files(type(component)).items():
         load_declared_weights(component, keyword, declared, files.get(keyword))
@@ -239,6 +244,7 @@ def check_value(parameter: Parameter, value: Any, inherited: Mapping[str, Any] |
             return None
         try:
             parameter.part.registry.check(value, inherited)
+            _refuse_other_kind(parameter.part, value["type"])
         except OptionError as error:
             raise error.within((parameter.name,)) from None
         return value
@@ -248,10 +254,17 @@ def check_value(parameter: Parameter, value: Any, inherited: Mapping[str, Any] |
         raise OptionError(f"`{parameter.name}` {error.message}", (parameter.name, *error.path)) from None
 
 
+def _refuse_other_kind(part: Part, name: str) -> None:
+    registry = part.registry
+    if part.kind is None or getattr(registry.get(name), "kind", None) == part.kind:
+        return
+    fitting = [n for n in registry.names() if getattr(registry.get(n), "kind", None) == part.kind]
+    raise OptionError(f"{name} does not belong here: a {part.kind} {registry.kind} is one of {listed(fitting)}", ("type",))
+
+
 def convert(value: Any, hint: Any) -> Any:
     """`value` as type `hint`, an integral float (5e3) as an int where that is asked for.  NaN and infinity are refused."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(f"is {value}, not a finite number")
+    _refuse_infinite(value)
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
@@ -261,6 +274,14 @@ def convert(value: Any, hint: Any) -> Any:
             except msgspec.ValidationError:
                 pass
         raise OptionError(_sentence(str(error), value, choices(hint))) from None
+
+
+def _refuse_infinite(value: Any, path: tuple[str | int, ...] = ()) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OptionError(f"is {value}, not a finite number" if not path else f"holds {value}, not a finite number", path)
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in inside:
+        _refuse_infinite(item, (*path, key))
 
 
 def choices(hint: Any) -> list[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from facerestore.config import schema
 from facerestore.config.schema import DatasetOptions, NetworkOptions, OptimizerOptions, Options
@@ -14,14 +15,19 @@ from facerestore.errors import OptionError, Path, listed, nearest
 from facerestore.registry import (
     ARCHS,
     DATASETS,
+    LOSSES,
     METRICS,
     MODELS,
     SCHEDULES,
     Parameter,
+    Registry,
     bind,
     parameters_of,
     weight_files,
 )
+
+if TYPE_CHECKING:
+    from facerestore.models.base import Method
 
 # Keywords of torch's optimizers (beside lr and betas) and what they take.
 OPTIMIZER_KEYWORDS = {
@@ -37,7 +43,9 @@ def check_components(options: Options) -> list[str]:
     for key, network in options.networks.items():
         _check_network(key, network, options)
     for key, data in options.datasets.items():
-        _at(("datasets", key), DATASETS.check, data.component, options.inherited_by_data, _names(schema.DatasetOptions))
+        path, component = ("datasets", key), data.component
+        _at(path, DATASETS.check, component, options.inherited_by_data, _names(schema.DatasetOptions))
+        _at(path, DATASETS.build, component, options.inherited_by_data)  # touches no data, but tells keywords that clash
     for key, metric in options.val.metrics.items():
         _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
     _check_method(method, options)
@@ -60,44 +68,80 @@ def _names(section: type) -> list[str]:
     return [p.name for p in schema.own_fields(section)]
 
 
+def build_unallocated(registry: Registry, component: dict[str, Any], options: Options) -> nn.Module:
+    """The component without memory or weights.  Keywords that do not go together come to light."""
+    try:
+        with torch.device("meta"):
+            return registry.build(component, options.inherited, load_files=False)
+    except (RuntimeError, OverflowError, MemoryError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OptionError(f"{component['type']} cannot be built with these keywords ({reason:.100})") from None
+
+
 def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
     _at((key,), ARCHS.check, network.component, options.inherited, _names(NetworkOptions))
-    with torch.device("meta"):  # nothing is allocated, but keywords that do not go together come to light
-        _at((key,), ARCHS.build, network.component, options.inherited, False)
+    built = _at((key,), build_unallocated, ARCHS, network.component, options)
+    scale = getattr(built, "upscale", None)
+    if None not in (scale, options.scale) and scale != options.scale:
+        raise OptionError(f"{network.type} enlarges {scale} times, but `scale` of this file is {options.scale}", (key,))
     source = network.weights
     if source and source.startswith("network_"):
         if source not in options.networks or source == key:
             raise OptionError(f"there is no other network `{source}` to start from", (key, "weights"))
+        if (options.networks[source].weights or "").startswith("network_"):
+            raise OptionError(f"`{source}` is a copy itself: name the network that both start from", (key, "weights"))
         if options.networks[source].component != network.component:
             raise OptionError(f"cannot start as a copy of `{source}`: the two differ in their keywords", (key, "weights"))
 
 
-def _check_method(method: type, options: Options) -> None:
+def _check_method(method: type[Method], options: Options) -> None:
     """Networks and the method's own keys against its signature; what losses need against what networks offer."""
-    parameters = {p.name: p for p in parameters_of(method)}
-    places = {n: p for n, p in parameters.items() if n.startswith("network_")}
+    parameters = parameters_of(method)
+    places = {p.name: p for p in parameters if p.part and p.part.registry is ARCHS}
     for key in options.networks:
         if key not in places:
             hint = nearest(key, places) or f" (it has {listed(sorted(places))})"
             raise OptionError(f"{options.model_type} has no network `{key}`{hint}", (key,))
-    keywords = [p for n, p in parameters.items() if n not in places]
-    given = options.train.method if options.train else {}
-    beside = [*_names(schema.TrainOptions), *method.optimizers]
-    _at(("train",), bind, keywords, given, options.model_type, options.inherited, beside)
-    required = [n for n, p in parameters.items() if p.required or (options.train and n in method.needed_to_train)]
-    for name in required:
-        missing = name not in options.networks if name in places else given.get(name) is None
-        if missing:
-            what = f": {parameters[name].doc}" if parameters[name].doc else ""
-            raise OptionError(f"{options.model_type} needs `{name}`{what}", () if name in places else ("train",))
-    for name, place in places.items():
-        if name in options.networks:
-            _check_offers(name, options.networks[name], place, options)
-    for p in keywords:
-        if p.part and given.get(p.name) is not None:
-            with torch.device("meta"):
-                _at(("train", p.name), p.part.registry.build, given[p.name], options.inherited, False)
-    _check_needs(keywords, given, options)
+    keywords = [p for p in parameters if p.name not in places]
+    _check_keywords(method, keywords, options)
+    _check_presence(method, parameters, options)
+    for name, network in options.networks.items():
+        _check_offers(name, network, places[name], options)
+    for parameter in keywords:
+        component = options.method.get(parameter.name)
+        if parameter.part and component is not None:
+            _at(("train", parameter.name), _check_loss, parameter, component, options)
+
+
+def _check_keywords(method: type[Method], keywords: list[Parameter], options: Options) -> None:
+    """The method's own keys, some of which may stand in `val`, since testing has no `train`."""
+    in_train, in_val = options.train.method if options.train else {}, options.val.method
+    known = [p for p in keywords if p.name not in in_val]
+    beside = [*_names(schema.TrainOptions), *method.optimizer_networks]
+    _at(("train",), bind, known, in_train, options.model_type, options.inherited, beside)
+    given = [p for p in keywords if p.name in in_val]
+    _at(("val",), bind, given, in_val, f"{options.model_type} and `val`", None, [*_names(schema.ValOptions), "metrics"])
+
+
+def _check_presence(method: type[Method], parameters: list[Parameter], options: Options) -> None:
+    """What the method cannot do without."""
+    given = {**options.networks, **{k: v for k, v in options.method.items() if v is not None}}
+    for p in parameters:
+        if p.name not in given and (p.required or (options.train and p.name in method.needed_to_train)):
+            where = () if p.part and p.part.registry is ARCHS else ("train",)
+            raise OptionError(f"{options.model_type} needs `{p.name}`" + (f": {p.doc}" if p.doc else ""), where)
+    wanted = method.minimises_one_of
+    if options.train and wanted and not any(name in given for name in wanted):
+        raise OptionError(
+            f"{options.model_type} has nothing to minimise: give {' or '.join(f'`{w}`' for w in wanted)}", ("train",)
+        )
+    if "train" in options.datasets and options.train:
+        data = DATASETS.get(options.datasets["train"].type)
+        if missing := [key for key in method.reads if key not in data.provides]:
+            kind = options.datasets["train"].type
+            raise OptionError(
+                f"{options.model_type} trains on `{missing[0]}`, which {kind} does not give", ("datasets", "train")
+            )
 
 
 def _check_offers(key: str, network: NetworkOptions, place: Parameter, options: Options) -> None:
@@ -117,23 +161,21 @@ def _check_offers(key: str, network: NetworkOptions, place: Parameter, options: 
 
 def _has_weights(key: str, network: NetworkOptions, options: Options) -> bool:
     declared = weight_files(ARCHS.get(network.type))
-    own = any(f.module == "" and network.component.get(k) for k, f in declared.items())
+    own = any(f.module == "" and not f.partial and network.component.get(k) for k, f in declared.items())
     return bool(network.weights or key in options.path.pretrain or own)
 
 
-def _check_needs(keywords: list[Parameter], given: dict[str, Any], options: Options) -> None:
-    """A loss may need more of a network's output than a picture or logits."""
-    for parameter in keywords:
-        value = given.get(parameter.name)
-        if not parameter.part or value is None:
-            continue
-        loss = parameter.part.registry.get(value["type"])
-        for key, fields in getattr(loss, "needs", {}).items():
-            network = options.networks.get(key)
-            for field in fields:
-                if network is None or field not in ARCHS.get(network.type).offers:
-                    whom = f"{network.type}, the {key}, does not offer" if network else f"there is no {key} to offer"
-                    raise OptionError(f"{value['type']} needs `{field}`, which {whom}", ("train", parameter.name))
+def _check_loss(parameter: Parameter, component: dict[str, Any], options: Options) -> None:
+    """A loss of a method: what it is built with, and what it needs of networks beyond a picture or logits."""
+    build_unallocated(parameter.part.registry, component, options)
+    if component.get("reduction") == "none":
+        raise OptionError("a training minimises one number: the reduction is mean or sum", ("reduction",))
+    for key, fields in getattr(LOSSES.get(component["type"]), "needs", {}).items():
+        network = options.networks.get(key)
+        for field in fields:
+            if network is None or field not in ARCHS.get(network.type).offers:
+                whom = f"{network.type}, the {key}, does not offer" if network else f"there is no {key} to offer"
+                raise OptionError(f"{component['type']} needs `{field}`, which {whom}")
 
 
 def _check_ranges(options: Options) -> None:
@@ -141,13 +183,14 @@ def _check_ranges(options: Options) -> None:
     for name, data in options.datasets.items():
         values = image_range(data)
         for key, network in options.networks.items():
-            wanted = ARCHS.get(network.type).input_range
-            if wanted and any(abs(a - b) > 1e-6 for a, b in zip(values, wanted, strict=True)):
-                raise OptionError(
-                    f"{network.type} ({key}) takes pictures in {list(wanted)}, but mean and std of this data set map "
-                    f"them to [{values[0]:g}, {values[1]:g}]: set `mean: [0.5, 0.5, 0.5]` and `std: [0.5, 0.5, 0.5]`",
-                    ("datasets", name),
-                )
+            arch = ARCHS.get(network.type)
+            for wanted in filter(None, (arch.input_range, arch.output_range)):
+                if any(abs(a - b) > 1e-6 for a, b in zip(values, wanted, strict=True)):
+                    raise OptionError(
+                        f"{network.type} ({key}) works on pictures in {list(wanted)}, but mean and std of this data set "
+                        f"map them to [{values[0]:g}, {values[1]:g}]: set `mean: [0.5, 0.5, 0.5]` and the same `std`",
+                        ("datasets", name),
+                    )
 
 
 def image_range(data: DatasetOptions) -> tuple[float, float]:
@@ -163,31 +206,37 @@ def normalisation(data: DatasetOptions) -> tuple[Sequence[float], Sequence[float
 
 
 def _check_training(method: type, options: Options) -> list[str]:
-    train = options.train
+    train, notes = options.train, []
     for key, optimizer in train.optimizers.items():
-        if key not in method.optimizers:
-            hint = nearest(key, method.optimizers) or f" (it has {listed(list(method.optimizers))})"
+        if key not in method.optimizer_networks:
+            hint = nearest(key, method.optimizer_networks) or f" (it has {listed(list(method.optimizer_networks))})"
             raise OptionError(f"{options.model_type} has no optimizer `{key}`{hint}", ("train", key))
         check_optimizer(key, optimizer)
-    for key, networks in method.optimizers.items():
-        if key not in train.optimizers and any(n.replace("net_", "network_", 1) in options.networks for n in networks):
+    present = {schema.net_of(key) for key in options.networks}
+    for key, networks in method.optimizer_networks.items():
+        if key not in train.optimizers and not present.isdisjoint(networks):
             raise OptionError(f"{options.model_type} needs `{key}`: the optimizer of {listed(networks)}", ("train",))
-    return check_schedule(options)
+        if key in train.optimizers and present.isdisjoint(networks):
+            notes.append(f"`train.{key}` steps nothing: there is no {listed(networks)}")
+    return notes + check_schedule(options)
 
 
 def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
     """The keywords of an optimizer, bound against its signature."""
-    cls = getattr(torch.optim, optimizer.type, None)
-    if not (inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer)) or cls is torch.optim.Optimizer:
-        known = [n for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)]
-        raise OptionError(f"torch.optim has no {optimizer.type!r}{nearest(optimizer.type, known)}", ("train", key, "type"))
+    known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
+    for other in ("Optimizer", "SparseAdam", "LBFGS"):  # the base, and those that need sparse gradients or a closure
+        known.pop(other, None)
+    if optimizer.type not in known:
+        hint = nearest(optimizer.type, known) or f" (it is one of {listed(sorted(known), 20)})"
+        raise OptionError(f"there is no optimizer {optimizer.type!r}{hint}", ("train", key, "type"))
+    cls = known[optimizer.type]
     takes = inspect.signature(cls).parameters
-    known = [Parameter(n, hint, None, "") for n, hint in OPTIMIZER_KEYWORDS.items() if n in takes]
+    keywords = [Parameter(n, hint, None, "") for n, hint in OPTIMIZER_KEYWORDS.items() if n in takes]
     given = {k: v for k, v in optimizer.component.items() if k != "type"}
-    keywords = _at(("train", key), bind, known, given, optimizer.type, None, _names(OptimizerOptions))
+    bound = _at(("train", key), bind, keywords, given, optimizer.type, None, _names(OptimizerOptions))
     if optimizer.betas is not None and "betas" not in takes:
         raise OptionError(f"{optimizer.type} has no betas", ("train", key, "betas"))
-    return keywords
+    return bound
 
 
 def check_schedule(options: Options) -> list[str]:

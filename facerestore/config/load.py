@@ -12,10 +12,11 @@ from facerestore.config import schema
 from facerestore.config.checks import check_components
 from facerestore.config.tree import Tree, apply_overrides, from_file, from_mapping
 from facerestore.config.upstream import remove_meaningless
-from facerestore.errors import OptionError
+from facerestore.errors import OptionError, nearest
 from facerestore.registry import Parameter, bind, check_value, refuse_unknown
 
 S = TypeVar("S")
+RESERVED_COLUMNS = ("dataset", "picture", "method")
 SECTIONS = ("datasets", "path", "train", "val", "logger", "dist_params")
 
 
@@ -30,6 +31,8 @@ def load_options(path_or_dict: str | os.PathLike | Mapping[str, Any], overrides:
         OptionError: a key is unknown, missing, given twice or of a wrong type; the message names file, line, the key's
             full path and the nearest right name
     """
+    if not isinstance(path_or_dict, (str, os.PathLike, Mapping)):
+        raise OptionError(f"options are a file or a mapping, not a {type(path_or_dict).__name__}")
     tree = from_mapping(path_or_dict) if isinstance(path_or_dict, Mapping) else from_file(path_or_dict)
     apply_overrides(tree, overrides)
     try:
@@ -49,12 +52,11 @@ def _options(tree: Tree) -> schema.Options:
         data, {*SECTIONS, "network_g", "network_d", *(p.name for p in schema.own_fields(schema.Options))}, "an option file"
     )
     top = bind(schema.own_fields(schema.Options), data, "an option file")
-    if not re.fullmatch(r"[^/\\\0]+", top["name"]) or top["name"].startswith("."):
-        raise OptionError("is the name of a folder: it holds no slash and does not start with a dot", ("name",))
+    _refuse_no_file_name(top["name"], ("name",))
     return schema.Options(
         **top,
         networks={k: _split(schema.NetworkOptions, v, (k,)) for k, v in networks.items()},
-        datasets={k: _split(schema.DatasetOptions, v, ("datasets", k)) for k, v in _mapping(given, "datasets").items()},
+        datasets=_datasets(_mapping(given, "datasets")),
         path=_path(_mapping(given, "path"), sorted(networks)),
         train=_train(_mapping(given, "train")) if "train" in given else None,
         val=_val(_mapping(given, "val")),
@@ -64,6 +66,15 @@ def _options(tree: Tree) -> schema.Options:
         source=tree.source,
         raw=tree.data,
     )
+
+
+def _refuse_no_file_name(name: str, path: tuple[str, ...]) -> None:
+    """What becomes a folder's or a file's name must be one."""
+    if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name != name.strip() or name.startswith(".") or len(name.encode()) > 200:
+        raise OptionError(
+            f"{name!r:.40} cannot be a file's name: it needs 1 to 200 characters, no slash, and no dot or space at its start",
+            path,
+        )
 
 
 def _mapping(sections: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -91,6 +102,25 @@ def _split(cls: type[S], data: Any, path: tuple[str, ...]) -> S:
     return _section(cls, {k: v for k, v in data.items() if k in own}, path, component=component)
 
 
+def _datasets(data: Mapping[str, Any]) -> dict[str, schema.DatasetOptions]:
+    """Data sets by their key: `train`, and any number of `val...` and `test...`.  Each has a name of its own."""
+    datasets: dict[str, schema.DatasetOptions] = {}
+    for key, section in data.items():
+        path = ("datasets", key)
+        if key != "train" and not key.startswith(("val", "test")):
+            hint = nearest(key, ("train", "val", "test_1")) or " (it has train, val, val_2, ..., test_1, ...)"
+            raise OptionError(f"`datasets` has no entry `{key}`{hint}", path)
+        options = _split(schema.DatasetOptions, section, path)
+        options = options if options.name else dataclasses.replace(options, name=key)
+        _refuse_no_file_name(options.name, (*path, "name"))
+        if key != "train" and options.name in {d.name for k, d in datasets.items() if k != "train"}:
+            raise OptionError(
+                f"two data sets are called {options.name!r}, so one's results would replace the other's", (*path, "name")
+            )
+        datasets[key] = options
+    return datasets
+
+
 def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
     own = {p.name for p in schema.own_fields(schema.TrainOptions)}
     optimizers = {k: v for k, v in data.items() if k.startswith("optim_")}
@@ -105,14 +135,21 @@ def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
 
 
 def _val(data: Mapping[str, Any]) -> schema.ValOptions:
+    own = {p.name for p in schema.own_fields(schema.ValOptions)}
     metrics = data.get("metrics")
     if metrics is not None and not isinstance(metrics, Mapping):
         raise OptionError("must be a section with one entry for each metric", ("val", "metrics"))
+    for name in metrics or ():
+        if name in RESERVED_COLUMNS:
+            raise OptionError(
+                f"a metric cannot be called {name!r}: scores.csv has a column of that name", ("val", "metrics", name)
+            )
     return _section(
         schema.ValOptions,
-        {k: v for k, v in data.items() if k != "metrics"},
+        {k: v for k, v in data.items() if k in own},
         ("val",),
         metrics={k: _split(schema.MetricOptions, v, ("val", "metrics", k)) for k, v in (metrics or {}).items()},
+        method={k: v for k, v in data.items() if k not in own and k != "metrics"},
     )
 
 

@@ -27,6 +27,11 @@ def derived(default_factory: Callable[[], Any] = dict) -> Any:
     return field(default_factory=default_factory, metadata={"derived": True})
 
 
+def net_of(key: str) -> str:
+    """`network_g` of the options is `net_g` of a model."""
+    return "net_" + key.removeprefix("network_")
+
+
 def own_fields(section: type) -> list[Parameter]:
     """The keys of a section that the engine itself reads."""
     others = {f.name for f in dataclasses.fields(section) if f.metadata.get("derived")}
@@ -39,7 +44,7 @@ class DatasetOptions:
 
     Args:
         type: the data set's class
-        name: how logs and reports call it
+        name: how logs and reports call it; its key by default
         batch_size_per_gpu: samples of a batch on each process
         num_worker_per_gpu: loader processes for each training process; 0 loads in the training process itself
         dataset_enlarge_ratio: how often every picture comes in an epoch
@@ -132,12 +137,12 @@ class MetricOptions:
 
 @dataclass(frozen=True)
 class ValOptions:
-    """`val`: what is measured, when, and what is kept.
+    """`val`: what is measured, when, and what is kept.  All other keys are the method's own, as in `train`.
 
     Args:
         val_freq: iterations from one validation to the next; none by default
         save_img: whether restored pictures are written
-        suffix: ending of their file names; the run's name by default
+        suffix: ending of their file names in a test; the run's name by default
         baseline: what the restorations are compared with, where the input is smaller than the truth
         pbar: whether a progress bar is shown
         report: whether report.html is written
@@ -152,6 +157,7 @@ class ValOptions:
     report: bool = True
     report_pictures: Count = 24
     metrics: dict[str, MetricOptions] = derived()  # by a name of the user's choice
+    method: dict[str, Any] = derived()
 
 
 @dataclass(frozen=True)
@@ -236,6 +242,11 @@ class Options:
     def inherited(self) -> dict[str, Any]:
         """What networks, losses and methods take from elsewhere in the file where their signatures have a place for it."""
         return {"legacy": self.legacy} | ({"randomize_noise": self.train.randomize_noise} if self.train else {})
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """The method's own keywords, of `train` and of `val`."""
+        return (self.train.method if self.train else {}) | self.val.method
 
     @property
     def inherited_by_data(self) -> dict[str, Any]:

@@ -62,7 +62,20 @@ class Tree:
 
 
 def from_mapping(data: Mapping[str, Any]) -> Tree:
-    return Tree(copy.deepcopy(dict(data)))
+    """A tree of a dict, its keys as text."""
+    try:
+        return Tree(_with_text_keys(data))
+    except RecursionError:
+        raise OptionError("the options: nested too deeply") from None
+
+
+def _with_text_keys(value: Any) -> Any:
+    """A copy in which every key is text and every mapping a dict."""
+    if isinstance(value, Mapping):
+        return {str(k): _with_text_keys(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_text_keys(v) for v in value]
+    return value
 
 
 def from_file(path: str | os.PathLike, _inside: tuple[Path, ...] = ()) -> Tree:
@@ -90,8 +103,8 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> None:
         if not equals or not all(path):
             raise OptionError(f"--set {text!r}: give it as section.key=value")
         try:
-            value = yaml.load(value, _Loader)
-        except yaml.YAMLError:
+            value = _with_text_keys(yaml.load(value, _Loader))
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise OptionError(f"--set {text!r}: the value is not YAML") from None
         tree.put(path, value, f"--set {text}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import zlib
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class FaceDataset(Dataset, ABC):
 
     mean: Mean = (0.0, 0.0, 0.0)
     std: Std = (1.0, 1.0, 1.0)
+    provides: ClassVar[frozenset[str]] = frozenset({"lq", "gt"})  # the pictures of a sample
     on_bad_image: OnBadImage = "stop"
     seed: int = 0  # the run's manual_seed; set by who builds the loader
 

@@ -16,6 +16,8 @@ from facerestore.registry import DATASETS
 class SingleImageDataset(FaceDataset):
     """`lq` (H, W, 3), uint8 RGB, whole, with `lq_path`."""
 
+    provides = frozenset({"lq"})
+
     def __init__(
         self,
         dataroot_lq: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def upload(batch: Mapping[str, Any], device: torch.device, mean: Sequence[float]
     for key, value in batch.items():
         if isinstance(value, Tensor):
             value = value.to(device, non_blocking=True)
-            if value.dtype == torch.uint8 and value.dim() == 4:
+            if value.dtype == torch.uint8 and value.dim() == 4 and value.shape[1] == 3:  # a mask is no picture
                 value = _normalised(value, mean, std)
         moved[key] = value
     return moved
@@ -39,4 +40,10 @@ def to_unit_range(images: Tensor, mean: Sequence[float], std: Sequence[float]) -
 
 
 def _channels(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, -1, 1, 1)
+    return _on_device(tuple(values), like.device)
+
+
+@functools.lru_cache(maxsize=32)
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, C, 1, 1), sent to the device once: a copy in every step would wait for it."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)

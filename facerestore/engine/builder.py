@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from facerestore.checkpoint import load_weights, read_checkpoint
+from facerestore.checkpoint import Checkpoint, load_weights, read_checkpoint
 from facerestore.config import Options
 from facerestore.config.checks import check_optimizer, image_range, normalisation
-from facerestore.config.schema import NetworkOptions
+from facerestore.config.schema import NetworkOptions, net_of
 from facerestore.engine.distributed import World
 from facerestore.engine.schedules import Schedule, constant
 from facerestore.engine.seeds import seed_of
 from facerestore.engine.training import PLAIN, Recipe, TrainingModel
 from facerestore.errors import OptionError
 from facerestore.models.base import Method
-from facerestore.registry import ARCHS, MODELS, SCHEDULES, bind, parameters_of
+from facerestore.registry import ARCHS, MODELS, SCHEDULES, Parameter, bind, load_weight_files, parameters_of, weight_files
 
 
 def build_model(options: Options, world: World | None = None) -> TrainingModel:
@@ -30,14 +30,10 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
     """
     world = world or World()
     memory = torch.channels_last if options.train and options.train.channels_last else torch.preserve_format
-    networks = {
-        "net_" + key.removeprefix("network_"): network.to(world.device, memory_format=memory)
-        for key, network in build_networks(options).items()
-    }
-    method_class = MODELS.get(options.model_type)
-    parameters = parameters_of(method_class)
-    frozen = frozenset("net_" + p.name.removeprefix("network_") for p in parameters if p.part and p.part.frozen)
-    for name in frozen & networks.keys():
+    networks = {net_of(key): network.to(world.device, memory_format=memory) for key, network in build_networks(options).items()}
+    places = parameters_of(MODELS.get(options.model_type))
+    frozen = frozenset(net_of(p.name) for p in places if p.part and p.part.frozen) & networks.keys()
+    for name in frozen:
         networks[name].requires_grad_(False)
     method = build_method(options, networks, world)
     return TrainingModel(
@@ -48,7 +44,7 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
         world=world,
         normalisation=normalisation(options.datasets["train"]) if "train" in options.datasets else PLAIN,
         frozen=frozen,
-        meta={"net_" + k.removeprefix("network_"): describe(options, k) for k in options.networks},
+        meta={net_of(key): checkpoint_meta(options, key) for key in options.networks},
     )
 
 
@@ -58,33 +54,40 @@ def build_networks(options: Options) -> dict[str, nn.Module]:
     Each is initialised from (manual_seed, key), so that adding one does not change the others.
     """
     networks: dict[str, nn.Module] = {}
-    for key in sorted(options.networks, key=lambda k: (options.networks[k].weights or "").startswith("network_")):
+    for key in sorted(options.networks, key=lambda k: _is_copy(options.networks[k])):
         section = options.networks[key]
-        if section.weights in networks:
+        if _is_copy(section):
             networks[key] = copy.deepcopy(networks[section.weights])
         else:
             networks[key] = _initialised(key, section, options)
         if path := options.path.pretrain.get(key):
+            file = read_checkpoint(path)
             strict = options.path.strict_load.get(key, True)
-            load_weights(networks[key], path, _param_key(key, path, options), strict)
+            load_weights(networks[key], file, _param_key(key, file, options), strict)
     return {key: networks[key] for key in options.networks}
+
+
+def _is_copy(section: NetworkOptions) -> bool:
+    return (section.weights or "").startswith("network_")
 
 
 def _initialised(key: str, section: NetworkOptions, options: Options) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(options.manual_seed, key))
-        network = ARCHS.build(section.component, options.inherited)
+        network = ARCHS.build(section.component, options.inherited, load_files=False)
         if section.init_std:
             draw_weights(network, section.init_std)
-    if section.weights and section.weights != "random" and not section.weights.startswith("network_"):
+    load_weight_files(network, section.component)
+    if section.weights and section.weights != "random":
         load_weights(network, section.weights)
     return network
 
 
-def _param_key(key: str, path: str, options: Options) -> str | None:
-    """Upstream's default is `params`; a file without it gives what it has."""
-    asked = options.path.param_key.get(key)
-    return asked or ("params" if "params" in read_checkpoint(path).states else None)
+def _param_key(key: str, file: Checkpoint, options: Options) -> str | None:
+    """Which weights of a file are taken: those that are asked for; else to train on, upstream's `params`; to test, the
+    averaged ones, as validation and Restorer use them."""
+    default = "params" if options.train and "params" in file.states else None
+    return options.path.param_key.get(key, default)
 
 
 def draw_weights(network: nn.Module, std: float) -> None:
@@ -99,25 +102,20 @@ def draw_weights(network: nn.Module, std: float) -> None:
 def build_method(options: Options, networks: dict[str, nn.Module], world: World) -> Method:
     """The method with its networks and losses; frozen parts of losses get their weights here."""
     cls = MODELS.get(options.model_type)
-    given = options.train.method if options.train else {}
     keywords: dict[str, Any] = {}
+    plain: list[Parameter] = []
     for parameter in parameters_of(cls):
-        if parameter.name.startswith("network_"):
-            keywords[parameter.name] = networks.get("net_" + parameter.name.removeprefix("network_"))
-        elif parameter.part and given.get(parameter.name) is not None:
+        given = options.method.get(parameter.name)
+        if parameter.part is None:
+            plain.append(parameter)
+        elif parameter.part.registry is ARCHS:
+            keywords[parameter.name] = networks.get(net_of(parameter.name))
+        elif given is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_of(options.manual_seed, parameter.name))
-                part = parameter.part.registry.build(given[parameter.name], options.inherited)
-            keywords[parameter.name] = part.to(world.device)
-    checked = _checked_keywords(cls, given, options)
-    return cls(**{**checked, **keywords})
-
-
-def _checked_keywords(cls: type[Method], given: dict[str, Any], options: Options) -> dict[str, Any]:
-    """The method's plain keywords, converted to their types."""
-    plain = [p for p in parameters_of(cls) if not p.part]
-    names = {p.name for p in plain}
-    return bind(plain, {k: v for k, v in given.items() if k in names}, cls.__name__, options.inherited)
+                keywords[parameter.name] = parameter.part.registry.build(given, options.inherited).to(world.device)
+    words = {p.name: options.method[p.name] for p in plain if p.name in options.method}
+    return cls(**keywords, **bind(plain, words, options.model_type, options.inherited))
 
 
 def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
@@ -126,16 +124,18 @@ def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Mo
         return {}
     optimizers = {}
     for key, section in options.train.optimizers.items():
-        parameters = [p for n in method.optimizers[key] if n in networks for p in networks[n].parameters() if p.requires_grad]
-        if not parameters:
-            raise OptionError(f"`{key}` has nothing to train: its networks are absent or frozen", ("train", key))
+        mine = {n: networks[n] for n in method.optimizer_networks[key] if n in networks}
+        if not mine:
+            continue  # a method's optional networks; the options' notes say so
+        groups = [(p, factor) for p, factor in method.parameter_groups(key, mine) if p]
+        if not groups:
+            raise OptionError(f"`{key}` has nothing to train: its networks are frozen", ("train", key))
         cls = getattr(torch.optim, section.type)
         keywords = check_optimizer(key, section)
         if "betas" in inspect.signature(cls).parameters:
             keywords["betas"] = section.betas or method.default_betas(key)
-        optimizers[key] = cls(parameters, lr=section.lr, **keywords)
-        for group in optimizers[key].param_groups:
-            group["initial_lr"] = section.lr
+        rates = [{"params": p, "lr": section.lr * factor, "initial_lr": section.lr * factor} for p, factor in groups]
+        optimizers[key] = cls(rates, lr=section.lr, **keywords)
     return optimizers
 
 
@@ -160,17 +160,15 @@ def build_schedule(options: Options) -> Schedule:
     return SCHEDULES.build(section, options.inherited) if section else constant
 
 
-def describe(options: Options, key: str) -> dict[str, Any]:
+def checkpoint_meta(options: Options, key: str) -> dict[str, Any]:
     """What a checkpoint says of its network, so that the file is enough to use it."""
     section = options.networks[key]
-    keywords = {k: v for k, v in section.component.items() if k != "type"}
-    declared = getattr(ARCHS.get(section.type), "weight_files", {})
+    cls = ARCHS.get(section.type)
     data = options.datasets.get("train") or next(iter(options.datasets.values()), None)
-    inherited = {
-        p.name: options.inherited[p.name] for p in parameters_of(ARCHS.get(section.type)) if p.name in options.inherited
-    }
+    inherited = {p.name: options.inherited[p.name] for p in parameters_of(cls) if p.name in options.inherited}
+    given = {k: v for k, v in section.component.items() if k != "type" and k not in weight_files(cls)}
     return {
         "type": section.type,
-        "keywords": inherited | {k: v for k, v in keywords.items() if k not in declared},
+        "keywords": inherited | given,
         "image_range": list(image_range(data)) if data else [0.0, 1.0],
     }

@@ -99,6 +99,15 @@ def average(values: dict[str, Tensor], world: World) -> dict[str, float]:
     return dict(zip(names, stacked.tolist(), strict=True))
 
 
+def mean(value: Tensor, world: World) -> Tensor:
+    """A tensor averaged over all processes, without a graph."""
+    value = value.detach().clone()
+    if world.size > 1:
+        dist.all_reduce(value)
+        value /= world.size
+    return value
+
+
 def any_process(flag: bool, world: World) -> bool:
     """Whether `flag` is set on any process."""
     if world.size == 1:

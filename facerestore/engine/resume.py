@@ -16,7 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from facerestore.checkpoint import load_weights, read_checkpoint, read_torch, save_checkpoint, write_torch
+from facerestore.config.schema import net_of
 from facerestore.engine.logs import logger
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, dotted
@@ -36,7 +39,7 @@ def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapp
         checksums[path.name] = _checksum(path)
     state = {
         "iter": it,
-        "optimizers": {k: o.state_dict() for k, o in model.optimizers.items()},
+        "optimizers": {k: {"type": type(o).__name__, **o.state_dict()} for k, o in model.optimizers.items()},
         "method": model.method.state(),
         "models": checksums,
         "world_size": model.world.size,
@@ -59,15 +62,14 @@ def resume_training(
     """
     state = read_state(state_file)
     folder, it = state_file.parent.parent, state["iter"]
-    ignored = {"net_" + key.removeprefix("network_") for key in ignore or ()}
+    ignored = {net_of(key) for key in ignore or ()}
     for name, network in model.networks.items():
         if name in model.frozen or name in ignored:
             continue
-        path = folder / "models" / f"{name}_{it}.pth"
-        load_weights(network, path, key="params")
+        file = read_checkpoint(folder / "models" / f"{name}_{it}.pth")
+        load_weights(network, file, key="params")
         if name in model.ema:
-            averaged = "params_ema" in read_checkpoint(path).states
-            load_weights(model.ema[name], path, key="params_ema" if averaged else "params")
+            load_weights(model.ema[name], file, key="params_ema" if "params_ema" in file.states else "params")
     for key, optimizer in model.optimizers.items():
         if key not in state["optimizers"]:
             raise CheckpointError(f"{state_file}: holds no {key}, which these options train")
@@ -94,7 +96,8 @@ def latest_state(folder: Path) -> Path | None:
 def read_state(path: Path) -> dict[str, Any]:
     """A training state whose network files are there and whole."""
     state = read_torch(path)
-    if not isinstance(state, dict) or "iter" not in state or "models" not in state:
+    wanted = {"iter": int, "optimizers": dict, "method": dict, "models": dict, "world_size": int, "options": str}
+    if not isinstance(state, dict) or not all(isinstance(state.get(k), kind) for k, kind in wanted.items()):
         raise CheckpointError(f"{path}: this is no training state of facerestore")
     for name, checksum in state["models"].items():
         file = path.parent.parent / "models" / name
@@ -114,11 +117,19 @@ def _state_file(folder: Path, it: int) -> Path:
     return folder / "training_states" / f"{it}.state"
 
 
-def _load_optimizer(key: str, optimizer: Any, state: dict[str, Any], source: Path) -> None:
+FLAVOURS = ("amsgrad", "momentum", "nesterov", "centered")  # options that change what an optimizer remembers
+
+
+def _load_optimizer(key: str, optimizer: torch.optim.Optimizer, state: dict[str, Any], source: Path) -> None:
     """Running averages from the checkpoint, everything that the YAML says (rates, betas, decay) from the YAML."""
     own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    before = state["param_groups"][0]
+    changed = [k for k in FLAVOURS if bool(before.get(k)) != bool(own[0].get(k))]
+    if state["type"] != type(optimizer).__name__ or changed:
+        logger.warning("%s is of another kind now and starts with nothing remembered", key)
+        return
     try:
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict({k: v for k, v in state.items() if k != "type"})
     except ValueError as error:
         raise CheckpointError(f"{source}: its {key} does not fit these networks ({error})") from None
     for group, values in zip(optimizer.param_groups, own, strict=True):

@@ -71,7 +71,7 @@ class TrainingModel:
         self._set_learning_rates(it)
         self.terms = {}
         self.method.step(self._on_device(batch), it)
-        distributed.share_buffers(self.networks.values(), self.world)
+        distributed.share_buffers((net for name, net in self.networks.items() if name not in self.frozen), self.world)
         for name, average in self.ema.items():
             update_average(average, self.networks[name], self.recipe.ema_decay, self.recipe.ema_buffers)
         return self.terms
@@ -81,22 +81,25 @@ class TrainingModel:
         """See :meth:`facerestore.models.base.Method.phase`."""
         updated = ["net_" + n for n in names]
         parameters = [p for n in updated for p in self.trainable[n]]
+        terms = Terms()
         with self._only_trainable(updated):
-            terms = Terms()
             with self.autocast():
                 yield terms
-            if not terms:
-                return
-            torch.stack([t.float() for t in terms.values()]).sum().backward()
+            terms.backward()
+        if terms:
+            self._update(updated, parameters)
+        self.terms |= {k: v.detach() for k, v in (terms | terms.log).items()}
+
+    def _update(self, updated: list[str], parameters: list[nn.Parameter]) -> None:
+        """Exchange and clip the gradients of `parameters` and step their optimizers."""
         distributed.exchange_gradients(parameters, self.world)
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
-        for key, networks in self.method.optimizers.items():
-            if not set(networks).isdisjoint(updated):
+        for key, networks in self.method.optimizer_networks.items():
+            if key in self.optimizers and not set(networks).isdisjoint(updated):
                 self.optimizers[key].step()
         for p in parameters:  # an optimizer that steps several networks must not find this phase's gradients again
             p.grad = None
-        self.terms |= {k: v.detach() for k, v in (terms | terms.log).items()}
 
     def draw(self, name: str, shape: Sequence[int], it: int) -> Tensor:
         """See :meth:`facerestore.models.base.Method.draw`."""
@@ -104,6 +107,15 @@ class TrainingModel:
         generator = torch.Generator(device).manual_seed(seed_of(self.recipe.seed, it, name))
         whole = torch.randn((rows * self.world.size, *shape[1:]), generator=generator, device=device)
         return whole[rows * self.world.rank : rows * (self.world.rank + 1)]
+
+    def draw_shared(self, name: str, shape: Sequence[int], it: int) -> Tensor:
+        """See :meth:`facerestore.models.base.Method.draw_shared`."""
+        generator = torch.Generator(self.world.device).manual_seed(seed_of(self.recipe.seed, it, name))
+        return torch.rand(tuple(shape), generator=generator, device=self.world.device)
+
+    def mean_over_processes(self, value: Tensor) -> Tensor:
+        """See :meth:`facerestore.models.base.Method.mean_over_processes`."""
+        return distributed.mean(value, self.world)
 
     def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
         """The restored pictures of a batch, in the data set's range."""

@@ -23,6 +23,7 @@ class FeatureMatchingLoss(nn.Module):
     each scale.  The real features are a constant.  Computed in float32.
     """
 
+    kind = "feature matching"
     needs: ClassVar[dict[str, tuple[str, ...]]] = {"network_d": ("feats",)}
 
     def __init__(self, loss_weight: float = 10.0, criterion: Literal["l1", "l2"] = "l1"):

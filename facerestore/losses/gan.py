@@ -33,6 +33,8 @@ class GANLoss(nn.Module):
     the generator's terms (is_disc=False) are multiplied by `loss_weight`.
     """
 
+    kind = "adversarial"
+
     def __init__(
         self,
         gan_type: Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"] = "vanilla",
@@ -95,6 +97,13 @@ class MultiScaleGANLoss(GANLoss):
         scales = [logits] if isinstance(logits, Tensor) else [s if isinstance(s, Tensor) else s[-1] for s in logits]
         of_one = super().forward
         return sum(of_one(scale, target_is_real, is_disc) for scale in scales) / len(scales)
+
+
+def mean_logit(logits: Tensor | Sequence[Tensor | Sequence[Tensor]]) -> Tensor:
+    """What a discriminator thinks on average, of one scale or of the mean of several: how real pictures seem to it."""
+    if isinstance(logits, Tensor):
+        return logits.mean()
+    return sum(mean_logit(s if isinstance(s, Tensor) else s[-1]) for s in logits) / len(logits)
 
 
 def relativistic(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:

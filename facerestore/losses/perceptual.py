@@ -38,6 +38,7 @@ class PerceptualLoss(nn.Module):
     The VGG is frozen and stays in eval mode.  Its weights are torchvision's, loaded by the builder.
     """
 
+    kind = "feature"
     weight_files = {
         "weights": WeightFile(
             module="vgg",

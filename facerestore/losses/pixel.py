@@ -40,6 +40,8 @@ class PixelLoss(nn.Module):
     from 0.  Computed in float32.
     """
 
+    kind = "pixel"
+
     def __init__(
         self,
         loss_weight: float = 1.0,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from facerestore.data.batch import Batch
@@ -21,11 +22,34 @@ DiscriminatorNetwork = Annotated[nn.Module, Part(ARCHS, offers=("logits",))]
 
 
 class Terms(dict[str, Tensor]):
-    """The loss terms of a phase, which are summed and back-propagated; `log` holds values that are only reported."""
+    """The loss terms of a phase, which are summed and back-propagated; `log` holds values that are only reported.
+
+    A name that stands in both is minimised by the one and reported as the other (a term without its weight, say).
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.log: dict[str, Tensor] = {}
+        self._done: set[str] = set()
+
+    def __setitem__(self, name: str, term: Tensor) -> None:
+        if name in self:
+            raise KeyError(f"a phase has two terms called {name!r}")
+        super().__setitem__(name, term)
+
+    def __ior__(self, terms: Mapping[str, Tensor]) -> Terms:
+        for name, term in terms.items():
+            self[name] = term
+        return self
+
+    def backward(self) -> None:
+        """Back-propagate the terms that are there, and free their graphs.  The phase does it at its end; a method may do it
+        before where the next term needs a graph of its own."""
+        pending = {name: term for name, term in self.items() if name not in self._done}
+        if pending:
+            torch.stack([term.float() for term in pending.values()]).sum().backward()
+            self._done |= pending.keys()
+            self.update({name: term.detach() for name, term in pending.items()})
 
 
 class Engine(Protocol):
@@ -38,6 +62,10 @@ class Engine(Protocol):
 
     def draw(self, name: str, shape: Sequence[int], it: int) -> Tensor: ...
 
+    def draw_shared(self, name: str, shape: Sequence[int], it: int) -> Tensor: ...
+
+    def mean_over_processes(self, value: Tensor) -> Tensor: ...
+
 
 class Method(ABC):
     """The base of all methods.
@@ -46,9 +74,11 @@ class Method(ABC):
     `train` section.
     """
 
-    optimizers: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # optim_X -> the networks that it steps
+    optimizer_networks: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # optim_X -> the networks that it steps
     averaged: ClassVar[tuple[str, ...]] = ("net_g",)  # networks of which a moving average is kept
     ema_decay: ClassVar[float] = 0.0  # where the options name none
+    minimises_one_of: ClassVar[tuple[str, ...]] = ()  # losses of which training needs at least one
+    reads: ClassVar[tuple[str, ...]] = ("lq", "gt")  # what training batches must hold
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
 
     engine: Engine  # set by the engine when the method is built
@@ -68,6 +98,10 @@ class Method(ABC):
     def default_betas(self, optimizer: str) -> tuple[float, float]:
         """Adam's betas where the options name none."""
         return 0.9, 0.999
+
+    def parameter_groups(self, optimizer: str, networks: Mapping[str, nn.Module]) -> list[tuple[list[nn.Parameter], float]]:
+        """What an optimizer steps: groups of parameters, each with a factor on the learning rate of the options."""
+        return [([p for network in networks.values() for p in network.parameters() if p.requires_grad], 1.0)]
 
     def state(self) -> dict[str, Any]:
         """What the method must remember from one iteration to the next, beside its networks."""
@@ -89,6 +123,14 @@ class Method(ABC):
     def draw(self, name: str, shape: Sequence[int], it: int) -> Tensor:
         """Unit normal numbers, a function of (seed, it, name); rows of the whole batch, of which each process gets its own."""
         return self.engine.draw(name, shape, it)
+
+    def draw_shared(self, name: str, shape: Sequence[int], it: int) -> Tensor:
+        """Numbers from [0, 1), the same on all processes: for decisions that all must take alike."""
+        return self.engine.draw_shared(name, shape, it)
+
+    def mean_over_processes(self, value: Tensor) -> Tensor:
+        """`value` averaged over all processes: for running means that all must agree on.  Has no gradient."""
+        return self.engine.mean_over_processes(value)
 
     def inference_network(self, name: str, ema: bool) -> nn.Module:
         """The network `net_X`, or its moving average where there is one and it is asked for."""

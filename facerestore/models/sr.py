@@ -10,7 +10,7 @@ from torch import Tensor
 
 from facerestore.data.batch import Batch
 from facerestore.models.base import GeneratorNetwork, Method
-from facerestore.registry import MODELS, Loss
+from facerestore.registry import MODELS, FeatureTerm, PixelTerm
 
 
 @MODELS.register()
@@ -23,13 +23,14 @@ class SRModel(Method):
         perceptual_opt: distance of features and of their Gram matrices (`l_percep`, `l_style`)
     """
 
-    optimizers = {"optim_g": ("net_g",)}
+    optimizer_networks = {"optim_g": ("net_g",)}
+    minimises_one_of = ("pixel_opt", "perceptual_opt")
 
     def __init__(
         self,
         network_g: GeneratorNetwork,
-        pixel_opt: Loss | None = None,
-        perceptual_opt: Loss | None = None,
+        pixel_opt: PixelTerm | None = None,
+        perceptual_opt: FeatureTerm | None = None,
     ):
         self.g = network_g
         self.pixel, self.perceptual = pixel_opt, perceptual_opt

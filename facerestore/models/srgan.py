@@ -13,10 +13,10 @@ from msgspec import Meta
 from torch import Tensor
 
 from facerestore.data.batch import Batch
-from facerestore.losses.gan import relativistic
+from facerestore.losses.gan import mean_logit, relativistic
 from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Terms
 from facerestore.models.sr import SRModel
-from facerestore.registry import MODELS, Loss
+from facerestore.registry import MODELS, AdversarialTerm, FeatureTerm, PixelTerm
 
 
 @MODELS.register()
@@ -33,16 +33,17 @@ class SRGANModel(SRModel):
         net_d_init_iters: and not before this one
     """
 
-    optimizers = {"optim_g": ("net_g",), "optim_d": ("net_d",)}
+    optimizer_networks = {"optim_g": ("net_g",), "optim_d": ("net_d",)}
     needed_to_train = ("network_d", "gan_opt")
+    minimises_one_of = ()
 
     def __init__(
         self,
         network_g: GeneratorNetwork,
         network_d: DiscriminatorNetwork | None = None,
-        pixel_opt: Loss | None = None,
-        perceptual_opt: Loss | None = None,
-        gan_opt: Loss | None = None,
+        pixel_opt: PixelTerm | None = None,
+        perceptual_opt: FeatureTerm | None = None,
+        gan_opt: AdversarialTerm | None = None,
         net_d_iters: Annotated[int, Meta(ge=1)] = 1,
         net_d_init_iters: Annotated[int, Meta(ge=0)] = 0,
     ):
@@ -71,7 +72,7 @@ class SRGANModel(SRModel):
         real, fake = self.d(truth).logits, self.d(image).logits
         loss["l_d_real"] = self.gan(real, True, is_disc=True)
         loss["l_d_fake"] = self.gan(fake, False, is_disc=True)
-        loss.log["out_d_real"], loss.log["out_d_fake"] = real.mean(), fake.mean()
+        loss.log["out_d_real"], loss.log["out_d_fake"] = mean_logit(real), mean_logit(fake)
 
 
 @MODELS.register()
@@ -89,4 +90,4 @@ class ESRGANModel(SRGANModel):
         fake, real = self.d(image).logits, self.d(truth).logits
         loss["l_d_real"] = self.gan(relativistic(real, fake.detach())[0], True, is_disc=True) / 2
         loss["l_d_fake"] = self.gan(relativistic(real.detach(), fake)[1], False, is_disc=True) / 2
-        loss.log["out_d_real"], loss.log["out_d_fake"] = real.mean(), fake.mean()
+        loss.log["out_d_real"], loss.log["out_d_fake"] = mean_logit(real), mean_logit(fake)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from facerestore.data.batch import Batch
+from facerestore.losses.gan import mean_logit
 from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Method
-from facerestore.registry import MODELS, Loss
+from facerestore.registry import MODELS, AdversarialTerm, FeatureTerm, PixelTerm
 
 
 @MODELS.register()
@@ -27,7 +28,7 @@ class SRGANComparisonModel(Method):
         gan_opt: the adversarial loss (`l_g_gan`; `l_d` is the mean of its two terms)
     """
 
-    optimizers = {"optim_srresnet": ("net_srresnet",), "optim_g": ("net_g",), "optim_d": ("net_d",)}
+    optimizer_networks = {"optim_srresnet": ("net_srresnet",), "optim_g": ("net_g",), "optim_d": ("net_d",)}
     averaged = ("net_g", "net_srresnet")
     needed_to_train = ("network_d", "pixel_opt", "gan_opt")
 
@@ -36,9 +37,9 @@ class SRGANComparisonModel(Method):
         network_g: GeneratorNetwork,
         network_srresnet: GeneratorNetwork,
         network_d: DiscriminatorNetwork | None = None,
-        pixel_opt: Loss | None = None,
-        perceptual_opt: Loss | None = None,
-        gan_opt: Loss | None = None,
+        pixel_opt: PixelTerm | None = None,
+        perceptual_opt: FeatureTerm | None = None,
+        gan_opt: AdversarialTerm | None = None,
     ):
         self.g, self.srresnet, self.d = network_g, network_srresnet, network_d
         self.pixel, self.perceptual, self.gan = pixel_opt, perceptual_opt, gan_opt
@@ -55,9 +56,9 @@ class SRGANComparisonModel(Method):
             loss["l_g_gan"] = self.gan(self.d(image).logits, True, is_disc=False)
 
         with self.phase("d") as loss:
-            fake, real = self.d(torch.cat((image.detach(), batch.gt))).logits.chunk(2)
+            fake, real = halves(self.d(torch.cat((image.detach(), batch.gt))).logits)
             loss["l_d"] = (self.gan(real, True, is_disc=True) + self.gan(fake, False, is_disc=True)) / 2
-            loss.log["out_d_real"], loss.log["out_d_fake"] = real.mean(), fake.mean()
+            loss.log["out_d_real"], loss.log["out_d_fake"] = mean_logit(real), mean_logit(fake)
 
     def restore(self, batch: Batch, ema: bool = True) -> Tensor:
         return self.inference_network("net_g", ema)(batch.lq).image
@@ -65,3 +66,12 @@ class SRGANComparisonModel(Method):
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         srresnet = self.inference_network("net_srresnet", ema)(batch.lq).image
         return {"SRResNet": srresnet, "SRGAN": self.restore(batch, ema)}
+
+
+def halves(logits: Tensor | list[Tensor]) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
+    """The logits of the first and of the second half of a batch, at each scale."""
+    if isinstance(logits, Tensor):
+        first, second = logits.chunk(2)
+        return first, second
+    scales = [scale.chunk(2) for scale in logits]
+    return [s[0] for s in scales], [s[1] for s in scales]

@@ -14,7 +14,7 @@ from facerestore.models.base import Method
 class TwoParts(Method):
     """Two linear maps under one optimizer, and a third that is only looked through."""
 
-    optimizers = {"optim_both": ("net_a", "net_b"), "optim_c": ("net_c",)}
+    optimizer_networks = {"optim_both": ("net_a", "net_b"), "optim_c": ("net_c",)}
     averaged = ("net_a",)
 
     def __init__(self, plan):
