@@ -127,7 +127,8 @@ def recognise(path: str | os.PathLike) -> tuple[str, dict[str, Any], Checkpoint]
     """Type and keywords of the network whose weights a file holds: from what it says, or from its keys and shapes."""
     file = read_checkpoint(path)
     if "type" in file.meta:
-        return file.meta["type"], dict(file.meta.get("keywords", {})), file
+        keywords = file.meta.get("keywords")
+        return file.meta["type"], keywords if isinstance(keywords, dict) else {}, file
     found = recognise_state(file.state())
     if found is None:
         raise CheckpointError(

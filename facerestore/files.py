@@ -26,7 +26,7 @@ def atomic_write(path: str | os.PathLike, write: bytes | str | Callable[[BinaryI
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:

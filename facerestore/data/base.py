@@ -69,7 +69,9 @@ class FaceDataset(Dataset, ABC):
 
     def rng(self, key: SampleKey) -> np.random.Generator:
         """What the draws of a sample come from."""
-        return np.random.default_rng((self.seed, key.epoch, zlib.crc32(self.name(key.index).encode()), key.repeat))
+        return np.random.default_rng(
+            (self.seed, key.epoch, zlib.crc32(self.name(key.index).encode(errors="surrogateescape")), key.repeat)
+        )
 
     def load(self, key: SampleKey) -> dict[str, Any]:
         """The sample of `key`, its arrays as tensors; PictureError where the picture cannot be read."""

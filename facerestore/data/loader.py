@@ -170,7 +170,8 @@ class _Evaluation(_Training):
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers themselves are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which may want to save first
+    for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # the main process answers these, after it has saved
+        signal.signal(asked_to_stop, signal.SIG_IGN)
 
 
 def _collate_runs(samples: list[Sample | Failure]) -> list[Batch] | Failure:

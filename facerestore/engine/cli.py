@@ -65,7 +65,7 @@ def _run(given: argparse.Namespace, work: Callable[[Options, World], None]) -> i
         if getattr(given, "debug", False):
             options = load_options(given.opt, [*given.set, *given.force_yml, *_debug_overrides(options)])
         if given.dry_run:
-            describe(options)
+            print_options(options)
             return 0
         world = distributed.start(given.launcher, options.dist_params.backend, options.num_gpu)
         start_logging(world.is_main)
@@ -73,6 +73,9 @@ def _run(given: argparse.Namespace, work: Callable[[Options, World], None]) -> i
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a folder without room or rights, a path through a file
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -87,7 +90,7 @@ def _debug_overrides(options: Options) -> list[str]:
             "logger.save_checkpoint_freq=8"]  # fmt: skip
 
 
-def describe(options: Options) -> None:
+def print_options(options: Options) -> None:
     """What would run: every option, every network's size, what a reader should know."""
     with torch.device("meta"):
         networks = {k: ARCHS.build(s.component, options.inherited, load_files=False) for k, s in options.networks.items()}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import fcntl
+import math
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain, count
 from pathlib import Path
 
 import yaml
@@ -33,7 +36,7 @@ from facerestore.engine.evaluation import (
 from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
 from facerestore.engine.resume import latest_state, resume_training, save_training
 from facerestore.engine.training import TrainingModel
-from facerestore.errors import OptionError
+from facerestore.errors import OptionError, UserError, listed
 from facerestore.files import atomic_write
 
 
@@ -50,9 +53,27 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     for data in (dataset, *(d for _, d in validation.values())):
         len(data)  # lists its pictures: a wrong folder is refused before an earlier run is moved aside
     state_file = _state_to_resume(options, folder, auto_resume)
-    if world.is_main:
-        prepare_folder(folder, options, keep=state_file is not None)
+    held = prepare_folder(folder, options, keep=state_file is not None) if world.is_main else None
     distributed.wait_for_all(world)
+    try:
+        _train_in(folder, options, model, dataset, validation, state_file)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _train_in(
+    folder: Path,
+    options: Options,
+    model: TrainingModel,
+    dataset: FaceDataset,
+    validation: dict[str, tuple[DatasetOptions, FaceDataset]],
+    state_file: Path | None,
+) -> None:
+    """Resume where there is something to resume, and train to the end."""
+    world = model.world
+    if world.is_main:
+        atomic_write(folder / "options.yml", yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True))
     start_logging(world.is_main, folder / f"train_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)
@@ -63,7 +84,7 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     if start >= options.train.total_iter:
         logger.info("all %d iterations are done: there is nothing left to train", options.train.total_iter)
         return
-    _describe(model, dataset, options)
+    _log_setup(model, dataset, options)
     Run(options, folder, model, dataset, world, validation).loop(start)
 
 
@@ -93,11 +114,12 @@ class Run:
                 bar.update()
 
                 last = it == total
-                if it % every.print_freq == 0 or last:
+                saving = last or _due(it, every.save_checkpoint_freq)
+                if it % every.print_freq == 0 or saving:
                     self._report(it, terms, clock, curves, bar)
                 stopping = distributed.any_process(bool(asked_to_stop), self.world)
                 with clock.paused():
-                    if last or stopping or _due(it, every.save_checkpoint_freq):
+                    if saving or stopping:
                         self._save(it)
                     if last or _due(it, self.options.val.val_freq):
                         self._validate(it, curves)
@@ -127,6 +149,7 @@ class Run:
 
     def _report(self, it: int, terms: dict, clock: _Clock, curves: CurveWriter | None, bar) -> None:
         values = distributed.average(terms, self.world)
+        refuse_divergence(values, it)
         rate, waiting = clock.read()
         images = rate * self.options.datasets["train"].batch_size_per_gpu * self.world.size
         rates = self.model.learning_rates()
@@ -166,12 +189,21 @@ class Run:
             page(self.folder, self.options, results, read_curves(self.folder))
 
 
+def refuse_divergence(values: dict[str, float], it: int) -> None:
+    """End a training whose terms are no numbers any more, before a checkpoint of it replaces a good one."""
+    if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
+        raise UserError(
+            f"iteration {it}: {listed(wrong)} is not a finite number any more: the training diverged; resume from the last "
+            "checkpoint (--auto_resume) with a lower learning rate or `train.clip_grad_norm`"
+        )
+
+
 class _Clock:
     """How fast iterations go, and what share of the time they wait for data."""
 
     def __init__(self) -> None:
         self.started = self.mark = time.perf_counter()
-        self.waiting, self.iterations = 0.0, 0
+        self.waiting, self.iterations = 0.0, 0  # since the last reading
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -181,17 +213,19 @@ class _Clock:
         self.started += time.perf_counter() - start
 
     def waited(self) -> None:
+        """A batch has come: an iteration begins."""
         self.waiting += time.perf_counter() - self.mark
+        self.iterations += 1
 
     def stepped(self) -> None:
+        """The iteration is over: the wait for the next batch begins."""
         self.mark = time.perf_counter()
-        self.iterations += 1
 
     def read(self) -> tuple[float, float]:
         """Iterations a second and the share spent waiting, since the last call."""
         elapsed = max(time.perf_counter() - self.started, 1e-9)
-        result = (self.iterations + 1) / elapsed, self.waiting / elapsed
-        self.started, self.waiting, self.iterations = time.perf_counter(), 0.0, -1
+        result = self.iterations / elapsed, self.waiting / elapsed
+        self.started, self.waiting, self.iterations = time.perf_counter(), 0.0, 0
         return result
 
 
@@ -219,22 +253,49 @@ def _due(it: int, every: int | None) -> bool:
 
 
 def _state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path | None:
-    if options.path.resume_state:
-        return Path(options.path.resume_state)
-    return latest_state(folder) if auto_resume else None
+    """The run's own last checkpoint before the one that the options name: a restarted run goes on, not back."""
+    own = latest_state(folder) if auto_resume else None
+    named = Path(options.path.resume_state) if options.path.resume_state else None
+    return own or named
 
 
-def prepare_folder(folder: Path, options: Options, keep: bool) -> None:
-    """Make the run's folder.  One that is there already is moved aside, unless the run goes on in it."""
-    if folder.exists() and not keep:
-        aside = folder.with_name(f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}")
-        shutil.move(folder, aside)
+def prepare_folder(folder: Path, options: Options, keep: bool) -> int:
+    """Make the run's folder and hold it.  One that is there already is moved aside, unless the run goes on in it.
+
+    Returns a file descriptor; while it is open, no other run of this name starts.
+    """
+    if folder.exists():
+        held = hold_folder(folder)
+        if keep:
+            return held
+        aside = _unused(folder.with_name(f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"))
+        os.rename(folder, aside)
+        os.close(held)
         logger.warning("%s was there already and is now %s", folder, aside)
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "options.yml", yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True))
+    folder.mkdir(parents=True)
+    return hold_folder(folder)
 
 
-def _describe(model: TrainingModel, dataset: FaceDataset, options: Options) -> None:
+def hold_folder(folder: Path) -> int:
+    """Lock a run's folder; UserError where another process trains in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UserError(
+            f"{folder}: another run of this name is training there: stop it, or give this one another `name`"
+        ) from None
+    return descriptor
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or `path_2`, ... where it is taken."""
+    numbered = (path.with_name(f"{path.name}_{n}") for n in count(2))
+    return next(p for p in chain([path], numbered) if not p.exists())
+
+
+def _log_setup(model: TrainingModel, dataset: FaceDataset, options: Options) -> None:
     section = options.datasets["train"]
     batch = section.batch_size_per_gpu * model.world.size
     logger.info(
@@ -242,6 +303,6 @@ def _describe(model: TrainingModel, dataset: FaceDataset, options: Options) -> N
         len(dataset), batch, options.train.total_iter, model.world.size, model.world.device,
     )  # fmt: skip
     for name, network in model.networks.items():
-        count = sum(p.numel() for p in network.parameters())
-        logger.info("%s: %s, %s parameters%s", name, type(network).__name__, f"{count:,}",
+        size = sum(p.numel() for p in network.parameters())
+        logger.info("%s: %s, %s parameters%s", name, type(network).__name__, f"{size:,}",
                     ", frozen" if name in model.frozen else "")  # fmt: skip

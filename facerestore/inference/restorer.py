@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from facerestore.archs import build_network
-from facerestore.checkpoint import load_weights, recognise
+from facerestore.checkpoint import Checkpoint, load_weights, recognise
 from facerestore.data.image_io import read_image, tensor_to_image
-from facerestore.errors import DataError
+from facerestore.errors import CheckpointError, DataError, OptionError
 
 
 class Restorer:
@@ -29,11 +29,13 @@ class Restorer:
     def __init__(self, weights: str | os.PathLike, key: str | None = None, device: str | torch.device | None = None):
         kind, keywords, file = recognise(weights)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network: nn.Module = build_network({"type": kind, **keywords})
-        load_weights(self.network, file.state(key))
-        self.network.to(self.device).eval()
-        declared = self.network.input_range or (0.0, 1.0)
-        self.low, self.high = file.meta.get("image_range", declared)
+        try:
+            self.network: nn.Module = build_network({"type": kind, **keywords})
+        except OptionError as error:
+            raise CheckpointError(f"{weights}: says of itself what cannot be: {error}") from None
+        load_weights(self.network, file, key)
+        self.network.to(self.device, torch.float32).eval()
+        self.low, self.high = _image_range(file, self.network)
 
     def __call__(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
         """Restore one picture.
@@ -44,11 +46,25 @@ class Restorer:
         Returns:
             the restored picture, uint8 (H', W', 3), RGB
         """
-        if not isinstance(image, np.ndarray):
+        if isinstance(image, (str, os.PathLike)):
             image = read_image(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if not isinstance(image, np.ndarray):
+            raise DataError(f"a picture is an array or the name of a file, not a {type(image).__name__}")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise DataError(f"a picture must be uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
         x = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
         with torch.no_grad():
             restored = self.network(self.low + x / 255 * (self.high - self.low)).image
         return tensor_to_image(restored[0].float().cpu(), min_max=(self.low, self.high))
+
+
+def _image_range(file: Checkpoint, network: nn.Module) -> tuple[float, float]:
+    """The range of pictures that the network was trained on: as its file says, or as its class declares."""
+    told = file.meta.get("image_range") or network.input_range or (0.0, 1.0)
+    try:
+        low, high = map(float, told)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise CheckpointError(f"{file.path}: says that pictures lie in {told!r:.60}, which is no range")
+    return low, high

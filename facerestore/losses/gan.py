@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facerestore.errors import OptionError
 from facerestore.registry import LOSSES
 
+Logits = Tensor | list[Tensor]  # of one scale, or of several
 LABELLED = ("vanilla", "lsgan")  # the types that compare logits with a label
 
 
@@ -99,6 +100,11 @@ class MultiScaleGANLoss(GANLoss):
         return sum(of_one(scale, target_is_real, is_disc) for scale in scales) / len(scales)
 
 
+def detached(logits: Logits) -> Logits:
+    """The logits as constants."""
+    return logits.detach() if isinstance(logits, Tensor) else [scale.detach() for scale in logits]
+
+
 def mean_logit(logits: Tensor | Sequence[Tensor | Sequence[Tensor]]) -> Tensor:
     """What a discriminator thinks on average, of one scale or of the mean of several: how real pictures seem to it."""
     if isinstance(logits, Tensor):
@@ -106,10 +112,14 @@ def mean_logit(logits: Tensor | Sequence[Tensor | Sequence[Tensor]]) -> Tensor:
     return sum(mean_logit(s if isinstance(s, Tensor) else s[-1]) for s in logits) / len(logits)
 
 
-def relativistic(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+def relativistic(real_logits: Logits, fake_logits: Logits) -> tuple[Logits, Logits]:
     """How much more real each picture seems than the other kind's average: (C(x_r) - E C(x_f), C(x_f) - E C(x_r)).
 
     Wang et al., ESRGAN, ECCVW 2018, section 3.2 and eq. 1 and 2, whose D_Ra is the sigmoid of this; after
-    Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019.  Logits of any shape; the differences keep them.
+    Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019.  Logits of any shape, or a list of them for several
+    scales; the differences keep it.
     """
+    if not isinstance(real_logits, Tensor):
+        real, fake = zip(*(relativistic(r, f) for r, f in zip(real_logits, fake_logits, strict=True)), strict=True)
+        return list(real), list(fake)
     return real_logits - fake_logits.mean(), fake_logits - real_logits.mean()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
+from facerestore.errors import DataError
 from facerestore.registry import LOSSES
 
 
@@ -59,6 +60,8 @@ class PixelLoss(nn.Module):
         raise NotImplementedError
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        if pred.shape != target.shape:
+            raise DataError(f"pictures of shapes {tuple(pred.shape)} and {tuple(target.shape)} cannot be compared")
         return self.loss_weight * reduce(self.distance(pred.float(), target.float()), weight, self.reduction)
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from facerestore.data.batch import Batch
-from facerestore.losses.gan import mean_logit, relativistic
+from facerestore.losses.gan import detached, mean_logit, relativistic
 from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Terms
 from facerestore.models.sr import SRModel
 from facerestore.registry import MODELS, AdversarialTerm, FeatureTerm, PixelTerm
@@ -88,6 +88,6 @@ class ESRGANModel(SRGANModel):
     def discriminate(self, loss: Terms, image: Tensor, truth: Tensor) -> None:
         # Each half of the published step sees the other's mean as a constant; one pass over each picture serves both.
         fake, real = self.d(image).logits, self.d(truth).logits
-        loss["l_d_real"] = self.gan(relativistic(real, fake.detach())[0], True, is_disc=True) / 2
-        loss["l_d_fake"] = self.gan(relativistic(real.detach(), fake)[1], False, is_disc=True) / 2
+        loss["l_d_real"] = self.gan(relativistic(real, detached(fake))[0], True, is_disc=True) / 2
+        loss["l_d_fake"] = self.gan(relativistic(detached(real), fake)[1], False, is_disc=True) / 2
         loss.log["out_d_real"], loss.log["out_d_fake"] = mean_logit(real), mean_logit(fake)

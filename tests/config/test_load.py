@@ -188,3 +188,55 @@ def test_a_copy_must_be_of_a_network_that_is_alike(tmp_path):
     )
     assert "differ in their keywords" in refusal(tmp_path, text)
     assert "no other network" in refusal(tmp_path, text.replace("weights: network_g", "weights: network_x"))
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("train.pixel_opt={type: GANLoss}", "a pixel loss is one of CharbonnierLoss, L1Loss, MSELoss"),
+        ("train.pixel_opt={type: L1Loss, reduction: none}", "mean or sum"),
+        ("train.pixel_opt=~", "nothing to minimise: give `pixel_opt` or `perceptual_opt`"),
+        ("network_g.upscale=2", "MSRResNet enlarges 2 times, but `scale` of this file is 4"),
+        ("network_g.num_feat=1000000000", "cannot be built with these keywords"),
+        ("network_g.num_in_ch=1e30", "number"),
+        ("datasets.train.gt_size=30", "must be a multiple of the scale"),
+        ("datasets.train.mean=[.nan, 0, 0]", "finite"),
+        ("datasets.tran={type: SyntheticFaceDataset, count: 1}", "'train'"),
+        ("datasets.val={type: SyntheticFaceDataset, count: 1, name: ../out}", "cannot be a file's name"),
+        ("datasets.train={type: SingleImageDataset, dataroot_lq: x}", "trains on `gt`, which SingleImageDataset does not give"),
+        ("val.metrics={method: {type: calculate_psnr}}", "scores.csv has a column of that name"),
+        ("val.num_samples=3", "has no option `num_samples`"),
+        ("train.optim_g.type=LBFGS", "there is no optimizer 'LBFGS'"),
+        ("train={1: 2}", "`train`"),
+        ("network_g={1: 2}", "`type`"),
+        ("network_g=3", "section"),
+        ("train=3", "section"),
+        ("datasets.train=~", "section"),
+        ("name=' '", "cannot be a file's name"),
+        ("manual_seed=-1", ">= 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_built(tmp_path, override, hint):
+    assert hint in refusal(tmp_path, GOOD, override)
+
+
+def test_data_sets_with_one_name_are_refused(tmp_path):
+    both = [
+        "datasets.val={type: SyntheticFaceDataset, count: 1, name: a}",
+        "datasets.val_2={type: SyntheticFaceDataset, count: 1, name: a}",
+    ]
+    assert "two data sets are called 'a'" in refusal(tmp_path, GOOD, *both)
+
+
+def test_copies_of_copies_are_refused(tmp_path):
+    text = GOOD.replace("model_type: SRModel", "model_type: SRGANComparisonModel").replace(
+        "  num_block: 1\n", "  num_block: 1\n  weights: network_srresnet\n"
+    )
+    text += "network_srresnet: {type: MSRResNet, num_feat: 8, num_block: 1, weights: network_g}\n"
+    assert "is a copy itself" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("options", [None, 3, [], {1: 2}])
+def test_what_are_no_options_at_all(options):
+    with pytest.raises(OptionError):
+        load_options(options)

@@ -163,7 +163,7 @@ def test_a_truncated_picture_ends_training_unless_skipped(root):
 def test_a_killed_worker_ends_the_run_with_a_sentence():
     start = time.time()
     with pytest.raises(DataError, match=r"worker process of the loader of data set 'FFHQ' is gone .*num_worker_per_gpu"):
-        list(islice(training_loader(Toy("die"), 2, 2, name="FFHQ", timeout=60), 8))
+        list(islice(training_loader(Toy("die"), 2, 1, name="FFHQ", timeout=60), 8))
     assert time.time() - start < 20
 
 
@@ -172,7 +172,8 @@ def test_a_worker_that_dies_during_a_step_is_told_too():
     with pytest.raises(DataError, match="is gone"), worker_failures("train"):
         batches = iter(training_loader(Toy("die", length=4), 1, 1, shuffle=False, prefetch_factor=4, timeout=60))
         next(batches)
-        time.sleep(20)
+        for _ in range(1200):  # until the worker is dead, however long that takes on a busy machine
+            time.sleep(0.1)
 
 
 def test_a_stalled_loader_is_named():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from facerestore.data.batch import Batch
+from facerestore.engine.distributed import World
 from facerestore.engine.training import Recipe, TrainingModel
 from facerestore.models.base import Method
 
@@ -114,6 +115,67 @@ def test_an_empty_phase_steps_nothing():
     before = weights(trained)
     assert trained.step(BATCH, 2) == {}
     assert not moved(before, weights(trained))
+
+
+def test_a_phase_that_minimises_nothing_still_reports():
+    def plan(method, batch, it):
+        with method.phase("a") as loss:
+            loss.log["seen"] = batch.x.mean()
+
+    assert model(plan).step(BATCH, 1) == {"seen": 1.0}
+
+
+def test_a_term_may_be_reported_as_something_else_and_no_name_stands_twice():
+    def plan(method, batch, it):
+        with method.phase("a") as loss:
+            y = chain(method, batch).square().mean()
+            loss["l_a"] = -2 * y
+            loss.log["l_a"] = y
+            with pytest.raises(KeyError, match="two terms"):
+                loss |= {"l_a": y}
+
+    assert model(plan).step(BATCH, 1)["l_a"] > 0
+
+
+def test_terms_may_be_back_propagated_one_after_the_other():
+    def at_once(method, batch, it):
+        with method.phase("a") as loss:
+            loss["l_one"], loss["l_two"] = chain(method, batch).square().mean(), chain(method, batch).abs().mean()
+
+    def in_turn(method, batch, it):
+        with method.phase("a") as loss:
+            loss["l_one"] = chain(method, batch).square().mean()
+            loss.backward()
+            assert loss["l_one"].grad_fn is None
+            loss["l_two"] = chain(method, batch).abs().mean()
+
+    one, other = model(at_once), model(in_turn)
+    assert one.step(BATCH, 1) == other.step(BATCH, 1)
+    torch.testing.assert_close(weights(one), weights(other))
+
+
+def test_a_phase_of_several_networks_steps_all_their_optimizers():
+    def plan(method, batch, it):
+        with method.phase("a", "c") as loss:
+            loss["l_a"] = chain(method, batch).square().mean()
+
+    trained = model(plan)
+    before = weights(trained)
+    trained.step(BATCH, 1)
+    assert moved(before, weights(trained)) == {"net_a.weight", "net_a.bias", "net_c.weight", "net_c.bias"}
+
+
+def test_processes_draw_their_rows_of_one_batch_and_share_decisions():
+    def at(rank: int, size: int):
+        trained = model(lambda *a: None)
+        trained.world = World(rank, size)
+        return trained.draw("z", (4 // size, 3), 5), trained.draw_shared("mix", (2,), 5)
+
+    whole, decision = at(0, 1)
+    rows, decisions = zip(*(at(rank, 2) for rank in range(2)), strict=True)
+    torch.testing.assert_close(torch.cat(rows), whole)
+    assert all(torch.equal(d, decision) for d in decisions)
+    assert ((decision >= 0) & (decision < 1)).all()
 
 
 def test_an_error_in_a_phase_thaws_what_it_froze():

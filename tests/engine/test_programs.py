@@ -14,11 +14,12 @@ import yaml
 
 from facerestore import Restorer
 from facerestore.config import load_options
+from facerestore.data import build_dataset
 from facerestore.data.image_io import read_image, write_image
 from facerestore.engine import cli
 from facerestore.engine.cli import train_main
 from facerestore.errors import CheckpointError, DataError
-from tests.engine.runs import DEBUG, ROOT, program
+from tests.engine.runs import DEBUG, ROOT, program, same, weights
 
 SHORT = ["--set", "train.total_iter=2", "--set", "val.val_freq=2", "--set", "logger.use_tb_logger=false"]
 
@@ -136,8 +137,6 @@ def test_testing_restores_measures_and_reports(trained, monkeypatch, capsys):
 
 
 def test_scores_are_those_of_the_pictures_that_were_written(trained, monkeypatch, capsys):
-    from facerestore.data import build_dataset
-
     monkeypatch.chdir(trained)
     write_image(trained / "pictures/deep/one.png", np.full((9, 11, 3), 90, np.uint8))
     (trained / "test.yml").write_text(TEST_OPTIONS)
@@ -167,6 +166,36 @@ def test_restorer_gives_the_picture_that_testing_wrote(trained, monkeypatch, cap
         restore(lq.astype(np.float32))
     with pytest.raises(CheckpointError, match="does not exist"):
         Restorer(trained / "nothing.pth")
+
+
+def test_testing_validation_and_restorer_use_the_same_weights(here, capsys):
+    """The averaged ones, where there is an average."""
+    common = ["--set", "train.ema_decay=0.5", "--set", "train.optim_g.lr=1e-2", "--set", "name=run"]
+    _, log, _ = run(train_main, capsys, "-opt", DEBUG / "sr.yml", *SHORT, *common)
+    options = yaml.safe_load((DEBUG / "sr.yml").read_text())
+    options |= {"name": "run", "path": {"pretrain_network_g": "experiments/run/models/net_g_latest.pth"}}
+    del options["train"], options["datasets"]["train"]
+    (here / "test.yml").write_text(yaml.safe_dump(options))
+    _, tested, _ = run(cli.test_main, capsys, "-opt", "test.yml", "--set", "val.pbar=false")
+    figures = [
+        next(line.split("restored: ")[1] for line in said.splitlines() if "restored: " in line) for said in (log, tested)
+    ]
+    assert figures[0] == figures[1]
+    _, live, _ = run(cli.test_main, capsys, "-opt", "test.yml", "--set", "path.param_key_g=params")
+    assert figures[0] not in live
+    held_out = build_dataset({k: v for k, v in options["datasets"]["val"].items() if k != "name"} | {"scale": 4})
+    face = held_out[0]
+    restored = Restorer("experiments/run/models/net_g_latest.pth", device="cpu")(face["lq"].permute(1, 2, 0).numpy())
+    written = here / f"results/run/visualization/held_out/{held_out.name(0)}_run.png"
+    run(cli.test_main, capsys, "-opt", "test.yml")
+    np.testing.assert_array_equal(restored, read_image(written))
+
+
+def test_validation_does_not_change_the_training(here, capsys):
+    quick = ["--set", "train.total_iter=4", "--set", "logger.use_tb_logger=false"]
+    for name, every in (("often", 1), ("once", 4)):
+        run(train_main, capsys, "-opt", DEBUG / "srgan.yml", *quick, "--set", f"name={name}", "--set", f"val.val_freq={every}")
+    assert same(*(weights(here / "experiments" / name, 4) for name in ("often", "once")))
 
 
 # Bad input, as a new user would give it.

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from facerestore.engine.cli import train_main
+from facerestore.engine.trainer import hold_folder
+from facerestore.models.sr import SRModel
 from tests.engine.runs import DEBUG, ROOT, program, same, weights
 
 QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
@@ -119,6 +121,58 @@ def test_a_name_that_exists_is_archived(tmp_path, train):
     assert names[0] == "run" and names[1].startswith("run_archived_")
 
 
+def test_runs_that_are_restarted_within_a_second_are_all_kept(tmp_path, train, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")
+    for _ in range(3):
+        train("--set", "name=run", "--set", "train.total_iter=1")
+    names = sorted(p.name for p in (tmp_path / "experiments").iterdir())
+    assert names == ["run", "run_archived_20260101_000000", "run_archived_20260101_000000_2"]
+    assert all((tmp_path / "experiments" / n / "models").is_dir() for n in names)
+
+
+def test_a_second_run_of_the_same_name_is_refused(tmp_path, train, capsys):
+    train("--set", "name=run", "--set", "train.total_iter=1")
+    held = hold_folder(tmp_path / "experiments/run")
+    for more in ([], ["--auto_resume"]):
+        command = ["-opt", str(DEBUG / "sr.yml"), *QUICK, "--set", "name=run", "--set", "train.total_iter=2", *more]
+        assert train_main(command) == 2
+        assert "another run of this name is training there" in capsys.readouterr().err
+    os.close(held)
+    assert [p.name for p in (tmp_path / "experiments").iterdir()] == ["run"]
+
+
+def test_a_run_that_diverges_ends_before_it_replaces_a_checkpoint(tmp_path, train, capsys):
+    train("--set", "name=run", "--set", "train.total_iter=2")
+    command = [*QUICK, "--set", "name=run", "--set", "train.total_iter=6", "--set", "train.optim_g.lr=1e30", "--auto_resume"]
+    assert train_main(["-opt", str(DEBUG / "sr.yml"), *command]) == 2
+    assert "l_pix is not a finite number any more" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "experiments/run/training_states").iterdir()] == ["2.state"]
+
+
+def test_the_runs_own_checkpoint_comes_before_the_one_that_the_options_name(tmp_path, train):
+    train("--set", "name=other", "--set", "train.total_iter=2")
+    named = ["--set", "path.resume_state=experiments/other/training_states/2.state", "--auto_resume"]
+    assert "going on after iteration 2 (experiments/other" in train("--set", "name=run", "--set", "train.total_iter=3", *named)
+    assert "going on after iteration 3 (experiments/run" in train("--set", "name=run", "--set", "train.total_iter=4", *named)
+
+
+@pytest.mark.parametrize("change", ["type=SGD", "amsgrad=true"])
+def test_an_optimizer_of_another_kind_starts_anew_and_says_so(tmp_path, train, change):
+    train("--set", "name=run", "--set", "train.total_iter=2")
+    betas = ["--set", "train.optim_g.betas=~"] if "SGD" in change else []
+    more = ["--set", f"train.optim_g.{change}", *betas, "--set", "name=run", "--set", "train.total_iter=3"]
+    assert "optim_g is of another kind now" in train(*more, "--auto_resume")
+
+
+def test_what_a_method_remembers_comes_back(tmp_path, train, monkeypatch):
+    seen = []
+    monkeypatch.setattr(SRModel, "state", lambda self: {"mean_length": torch.tensor(0.25)})
+    monkeypatch.setattr(SRModel, "load_state", lambda self, state: seen.append(state))
+    train("--set", "name=run", "--set", "train.total_iter=2")
+    train("--set", "name=run", "--set", "train.total_iter=3", "--auto_resume")
+    assert seen == [{"mean_length": torch.tensor(0.25)}]
+
+
 def test_upstream_layout_and_latest(tmp_path, train):
     train("--set", "name=run", "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2",
           "--set", "logger.keep_checkpoints=1")  # fmt: skip
@@ -131,14 +185,18 @@ def test_upstream_layout_and_latest(tmp_path, train):
     assert same({k: content[k] for k in ("params", "params_ema")}, weights(folder, 4))
 
 
-def test_sigterm_saves_and_ends(tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_to_all_processes_saves_and_ends(tmp_path, workers):
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "train.py"), "-opt", str(DEBUG / "sr.yml"), *QUICK, "--set", "name=run",
-               "--set", "train.total_iter=100000", "--set", "logger.save_checkpoint_freq=~"]  # fmt: skip
-    running = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+               "--set", "train.total_iter=100000", "--set", "logger.save_checkpoint_freq=~",
+               "--set", f"datasets.train.num_worker_per_gpu={workers}"]  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen(command, cwd=tmp_path, env=env, text=True, start_new_session=True, **pipes)
     for line in running.stdout:
         if "iter 4," in line:
-            running.send_signal(signal.SIGTERM)
+            os.killpg(running.pid, signal.SIGTERM)  # as schedulers do
             break
     rest = running.stdout.read()
     assert running.wait() == 0
