@@ -119,7 +119,7 @@ def torchvision_weights(name: str) -> State:
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"{file.name} is needed and could not be downloaded ({error}): fetch {weights.url}, and put it into "
-            f"{file.parent} or name it as `weights` (`weights: random` does without)"
+            f"{file.parent}, or name it as `weights`; to train without this loss, leave its section out"
         ) from None
 
 

@@ -53,7 +53,14 @@ def check_components(options: Options) -> list[str]:
     notes = ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
     if options.train:
         notes += _check_training(method, options)
+        notes += _random_features(options)
     return notes
+
+
+def _random_features(options: Options) -> list[str]:
+    """Losses that look through a network which has learnt nothing."""
+    losses = {k: v for k, v in options.train.method.items() if isinstance(v, dict) and v.get("weights") == "random"}
+    return [f"`train.{key}` compares random features, which say little: `weights: random` is for trying out" for key in losses]
 
 
 def _at(path: Path, check: Callable, *args: Any, strip: bool = False) -> Any:
@@ -73,7 +80,7 @@ def build_unallocated(registry: Registry, component: dict[str, Any], options: Op
     try:
         with torch.device("meta"):
             return registry.build(component, options.inherited, load_files=False)
-    except (RuntimeError, OverflowError, MemoryError, ValueError) as error:
+    except (RuntimeError, OverflowError, MemoryError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise OptionError(f"{component['type']} cannot be built with these keywords ({reason:.100})") from None
 

@@ -50,13 +50,13 @@ def decode_image(data: bytes, path: str) -> np.ndarray:
         PictureError: the file is truncated (OpenCV may decode the rest as gray bars) or nothing that OpenCV reads.
     """
     if not _is_complete(data):
-        raise PictureError(f"picture {path} is truncated: copy it again, or remove it from the folder")
+        raise PictureError(f"picture {path} is truncated: copy it again, or leave it out")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:  # no bytes at all, or more pixels than OpenCV's limit
         bgr = None
     if bgr is None:
-        raise PictureError(f"picture {path} cannot be decoded: convert it to PNG or JPEG, or remove it from the folder")
+        raise PictureError(f"picture {path} cannot be decoded: convert it to PNG or JPEG, or leave it out")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 

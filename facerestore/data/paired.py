@@ -92,7 +92,7 @@ class PairedImageDataset(FaceDataset):
             raise DataError(
                 f"picture {self.gt.path(name)} is {_size(gt)}, smaller than "
                 + (f"`gt_size` {self.gt_size}" if self.gt_size else f"`scale` {self.scale}")
-                + ": choose a smaller one, or remove the picture"
+                + f": lower `{'gt_size' if self.gt_size else 'scale'}`, or remove the picture"
             )
         if self.gt_size:
             rows, columns = (n // self.scale for n in gt.shape[:2])

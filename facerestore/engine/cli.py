@@ -25,7 +25,11 @@ def train_main(arguments: list[str] | None = None) -> int:
 
     parser = _parser("Train what an option file says.")
     parser.add_argument("--auto_resume", "--auto-resume", action="store_true", help="go on from the run's last checkpoint")
-    parser.add_argument("--debug", action="store_true", help="print every iteration; validate and save every eighth; 16 in all")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="16 iterations under the name debug_NAME: each printed, every eighth validated and saved",
+    )
     given = parser.parse_args(arguments)
     return _run(given, lambda options, world: train(options, world, given.auto_resume))
 
@@ -86,7 +90,8 @@ def _run(given: argparse.Namespace, work: Callable[[Options, World], None]) -> i
 def _debug_overrides(options: Options) -> list[str]:
     if options.train is None:
         raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
-    return [f"name=debug_{options.name}", "train.total_iter=16", "val.val_freq=8", "logger.print_freq=1",
+    name = options.name if options.name.startswith("debug_") else f"debug_{options.name}"
+    return [f"name={name}", "train.total_iter=16", "val.val_freq=8", "logger.print_freq=1",
             "logger.save_checkpoint_freq=8"]  # fmt: skip
 
 
@@ -101,4 +106,5 @@ def print_options(options: Options) -> None:
         print(f"{key}: {type(network).__name__}, {count:,} parameters ({count * 4 / 2**20:.1f} MiB)")
     for note in options.notes:
         print(f"note: {note}")
+    print("not looked at: whether folders and files of weights are there")
     print(f"{options.source}: all options are right")

@@ -77,7 +77,7 @@ def resume_training(
     model.method.load_state(state["method"])
     _tell_changes(json.loads(state["options"]), json.loads(json.dumps(raw_options)))
     if state["world_size"] != model.world.size:
-        logger.info("resumed on %d processes what %d had trained", model.world.size, state["world_size"])
+        logger.info("processes: %d now, %d before", model.world.size, state["world_size"])
     return it
 
 
@@ -142,7 +142,7 @@ def _tell_changes(before: Any, now: Any, path: tuple[str, ...] = ()) -> None:
         for key in sorted(before.keys() | now.keys()):
             _tell_changes(before.get(key), now.get(key), (*path, key))
     elif before != now:
-        logger.info("`%s` was %s when this run was interrupted and is %s now", dotted(path), before, now)
+        logger.info("`%s` was %s before this run was resumed and is %s now", dotted(path), before, now)
 
 
 def _checksum(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from facerestore.config import Options
@@ -15,6 +16,7 @@ from facerestore.errors import OptionError
 
 def test(options: Options, world: World) -> None:
     """Restore every `test*` (or else `val*`) data set; results go to results/NAME."""
+    options = replace(options, train=None)  # of a training's file, what testing needs: no losses, no optimizers
     folder = Path(options.path.results_root) / options.name
     sets = evaluation_sets(options, ("test",)) or evaluation_sets(options, ("val",))
     if not sets:

@@ -49,9 +49,9 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     folder = Path(options.path.experiments_root) / options.name
     dataset = dataset_of(options.datasets["train"], options)
     validation = evaluation_sets(options, ("val",))
-    model = build_model(options, world)
     for data in (dataset, *(d for _, d in validation.values())):
-        len(data)  # lists its pictures: a wrong folder is refused before an earlier run is moved aside
+        len(data)  # lists its pictures: a wrong folder is refused before weights are fetched and an earlier run moved aside
+    model = build_model(options, world)
     state_file = _state_to_resume(options, folder, auto_resume)
     held = prepare_folder(folder, options, keep=state_file is not None) if world.is_main else None
     distributed.wait_for_all(world)
@@ -115,7 +115,7 @@ class Run:
 
                 last = it == total
                 saving = last or _due(it, every.save_checkpoint_freq)
-                if it % every.print_freq == 0 or saving:
+                if it % every.print_freq == 0 or saving or it == start + 1:
                     self._report(it, terms, clock, curves, bar)
                 stopping = distributed.any_process(bool(asked_to_stop), self.world)
                 with clock.paused():
@@ -150,17 +150,17 @@ class Run:
     def _report(self, it: int, terms: dict, clock: _Clock, curves: CurveWriter | None, bar) -> None:
         values = distributed.average(terms, self.world)
         refuse_divergence(values, it)
-        rate, waiting = clock.read()
-        images = rate * self.options.datasets["train"].batch_size_per_gpu * self.world.size
+        speed, waiting = clock.read()
+        images = speed * self.options.datasets["train"].batch_size_per_gpu * self.world.size
         rates = self.model.learning_rates()
         if curves:
             curves.write(it, "losses", values)
             curves.write(it, "learning rates", rates)
         bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data", refresh=False)
-        lr = ", ".join(f"{v:.2e}" for v in sorted(set(rates.values())))
-        left = timedelta(seconds=round((self.options.train.total_iter - it) / rate))
+        lr = ", ".join(f"{key.replace('optim', 'lr')} {rate:.2e}" for key, rate in rates.items())
+        left = timedelta(seconds=round((self.options.train.total_iter - it) / speed))
         losses = ", ".join(f"{k} {number(v)}" for k, v in values.items())
-        logger.info("iter %d, %.1f img/s, left %s, lr %s, %s", it, images, left, lr, losses)
+        logger.info("iter %d, %.1f img/s, left %s, %s, %s", it, images, left, lr, losses)
 
     def _save(self, it: int) -> None:
         if self.world.is_main:
@@ -299,7 +299,7 @@ def _log_setup(model: TrainingModel, dataset: FaceDataset, options: Options) -> 
     section = options.datasets["train"]
     batch = section.batch_size_per_gpu * model.world.size
     logger.info(
-        "%d pictures, batches of %d, %d iterations, %d process(es) on %s",
+        "%d pictures, batches of %d, %d iterations, processes: %d, on %s",
         len(dataset), batch, options.train.total_iter, model.world.size, model.world.device,
     )  # fmt: skip
     for name, network in model.networks.items():

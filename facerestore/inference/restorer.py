@@ -33,6 +33,8 @@ class Restorer:
             self.network: nn.Module = build_network({"type": kind, **keywords})
         except OptionError as error:
             raise CheckpointError(f"{weights}: says of itself what cannot be: {error}") from None
+        if "image" not in self.network.offers:
+            raise CheckpointError(f"{weights}: holds a {kind}, which makes no picture: give the generator's file")
         load_weights(self.network, file, key)
         self.network.to(self.device, torch.float32).eval()
         self.low, self.high = _image_range(file, self.network)

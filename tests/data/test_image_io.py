@@ -170,7 +170,7 @@ def test_a_truncated_picture_is_refused(tmp_path, extension, share):
     path = tmp_path / f"a{extension}"
     write_image(path, waves(0, 48, 40, noise=20.0))
     truncate(path, share)
-    with pytest.raises(PictureError, match=rf"a\{extension} .*remove it"):
+    with pytest.raises(PictureError, match=rf"a\{extension} .*leave it out"):
         read_image(path)
 
 

@@ -151,7 +151,7 @@ def test_a_programming_error_keeps_its_traceback():
 
 def test_a_truncated_picture_ends_training_unless_skipped(root):
     truncate(root / "img3.png")
-    with pytest.raises(DataError, match=r"^picture .*img3\.png is truncated: copy it again, or remove it"):
+    with pytest.raises(DataError, match=r"^picture .*img3\.png is truncated: copy it again, or leave it out"):
         train(root, 5, num_workers=1)
     skipping = [list(islice(training_loader(crops(root, on_bad_image="skip"), 4, n, timeout=60), 5)) for n in (0, 2)]
     assert same(*skipping)

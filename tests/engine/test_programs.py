@@ -266,5 +266,5 @@ def test_basicsr_habits_are_understood(here, capsys):
         "--debug", "--force_yml", "train:optim_g:lr=2e-4", "val:report=false",
     )  # fmt: skip
     assert code == 0, err
-    assert "iter 16," in out and "lr 2.00e-04" in out
-    assert (here / "experiments/debug_debug_sr/models/net_g_16.pth").is_file()
+    assert "iter 16," in out and "lr_g 2.00e-04" in out
+    assert (here / "experiments/debug_sr/models/net_g_16.pth").is_file()

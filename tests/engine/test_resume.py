@@ -82,7 +82,7 @@ def test_resumed_weights_are_those_of_an_uninterrupted_run(tmp_path, train):
     train("--set", "name=run", "--set", "train.total_iter=3", "--set", "train.scheduler=~")
     log = train("--set", "name=run", "--set", "train.total_iter=6", "--set", "train.scheduler=~", "--auto-resume")
     assert "going on after iteration 3" in log
-    assert "`train.total_iter` was 3 when this run was interrupted and is 6 now" in log
+    assert "`train.total_iter` was 3 before this run was resumed and is 6 now" in log
     whole, run = (weights(tmp_path / "experiments" / n, 6) for n in ("whole", "run"))
     assert same(whole, run)
     assert not all(torch.equal(whole["params"][k], whole["params_ema"][k]) for k in whole["params"])
@@ -92,8 +92,8 @@ def test_what_the_yaml_says_now_is_what_runs_after_a_resume(tmp_path, train):
     constant = ["--set", "name=run", "--set", "train.scheduler=~"]
     train(*constant, "--set", "train.total_iter=2")
     log = train(*constant, "--set", "train.total_iter=4", "--set", "train.optim_g.lr=5e-4", "--auto_resume")
-    assert "`train.optim_g.lr` was 0.001 when this run was interrupted and is 0.0005 now" in log
-    assert "iter 4," in log and "lr 5.00e-04" in log
+    assert "`train.optim_g.lr` was 0.001 before this run was resumed and is 0.0005 now" in log
+    assert "iter 4," in log and "lr_g 5.00e-04" in log
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path, train):
