@@ -22,5 +22,5 @@ __all__ = ["build_network"]
 
 
 def build_network(options: Mapping[str, Any]) -> nn.Module:
-    """The network of `{"type": ..., **keywords}`; `weights: PATH` loads a file into it."""
+    """The network of `{"type": ..., **keywords}`, files that its own keywords name (`decoder_load_path`) loaded."""
     return ARCHS.build(options)

@@ -62,11 +62,6 @@ class FaceDataset(Dataset, ABC):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """One sample: uint8 arrays (H, W, 3) RGB under `gt`, `lq`, ...; paths; labels.  All chance comes from `rng`."""
 
-    @property
-    def image_range(self) -> tuple[float, float]:
-        """The values that pictures have once they are on the device."""
-        return (0 - self.mean[0]) / self.std[0], (1 - self.mean[0]) / self.std[0]
-
     def rng(self, key: SampleKey) -> np.random.Generator:
         """What the draws of a sample come from."""
         return np.random.default_rng(

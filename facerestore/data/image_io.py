@@ -107,11 +107,6 @@ def tensor_to_image(tensor: Tensor, min_max: tuple[float, float] = (0.0, 1.0)) -
     return np.ascontiguousarray((image[..., 0] if image.ndim > 2 and image.shape[-1] == 1 else image).numpy())
 
 
-def image_to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) to float32 (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
-
-
 def image_grid(
     tensor: Tensor, min_max: tuple[float, float] = (0.0, 1.0), columns: int | None = None, padding: int = 2
 ) -> np.ndarray:

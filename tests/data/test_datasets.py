@@ -176,12 +176,12 @@ def test_upstreams_keys_are_taken_and_documented(kind, gt):
     root = "dataroot_gt" if kind.startswith("Paired") else "dataroot_lq"
     options = {"type": kind, root: gt, "io_backend": {"type": "disk"}, "mean": [0.5, 0.5, 0.5], "std": [0.5] * 3}
     dataset = build_dataset(options)
-    assert dataset.image_range == (-1, 1) and len(dataset) == 4
+    assert dataset.mean == dataset.std == (0.5, 0.5, 0.5) and len(dataset) == 4
     assert not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(type(dataset)).parameters.values())
 
 
 def test_range_by_default(gt):
-    assert paired(gt).image_range == (0, 1)
+    assert (paired(gt).mean, paired(gt).std) == ((0, 0, 0), (1, 1, 1))
 
 
 def test_single_pictures(gt):

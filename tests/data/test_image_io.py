@@ -14,11 +14,11 @@ from facerestore.data.image_io import (
     PictureError,
     decode_image,
     image_grid,
-    image_to_tensor,
     read_image,
     tensor_to_image,
     write_image,
 )
+from facerestore.engine.batches import upload
 from facerestore.errors import DataError, UserError
 from tests import parity
 from tests.data.pictures import encode, truncate, waves
@@ -63,10 +63,11 @@ def test_grid_of_one_and_of_given_columns():
     assert image_grid(batch(), columns=5).shape == (9 + 4, 5 * (7 + 2) + 2, 3)
 
 
-def test_image_to_tensor_equals_the_published_one():
+def test_an_uploaded_picture_equals_the_published_tensor():
     image = waves(**CASE["config"]["image"])
     assert np.array_equal(image, ARRAYS["image"])  # stored as BGR: the channels' order is a name
-    tensor = image_to_tensor(image[..., ::-1])
+    bytes_ = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None]
+    tensor = upload({"gt": bytes_}, torch.device("cpu"), (0, 0, 0), (1, 1, 1)).gt[0]
     assert parity.relative_error(tensor, ARRAYS["tensor"]) <= TOLERANCE["tensor"]
     assert np.array_equal(tensor_to_image(tensor), image[..., ::-1])
 
