@@ -5,6 +5,7 @@ Source of the figures: BasicSR, basicsr/losses/basic_loss.py.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -34,7 +35,7 @@ def reduce(loss: Tensor, weight: Tensor | None, reduction: Literal["mean", "sum"
     return loss.sum() / weight.sum().clamp_min(torch.finfo(loss.dtype).tiny)
 
 
-class PixelLoss(nn.Module):
+class PixelLoss(nn.Module, ABC):
     """The base of the distances d(pred, target): their mean, sum or map, times the loss's weight.
 
     forward(pred, target, weight=None): pictures (N, C, H, W) of any range; a weight map (N, 1 or C, H, W) of values
@@ -56,8 +57,9 @@ class PixelLoss(nn.Module):
         super().__init__()
         self.loss_weight, self.reduction = loss_weight, reduction
 
+    @abstractmethod
     def distance(self, pred: Tensor, target: Tensor) -> Tensor:
-        raise NotImplementedError
+        """d(pred, target) of every element."""
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         if pred.shape != target.shape:
