@@ -6,6 +6,7 @@ import fcntl
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, count
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -53,13 +55,13 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
         len(data)  # lists its pictures: a wrong folder is refused before weights are fetched and an earlier run moved aside
     model = build_model(options, world)
     state_file = _state_to_resume(options, folder, auto_resume)
-    held = prepare_folder(folder, options, keep=state_file is not None) if world.is_main else None
+    held = prepare_folder(folder, keep=state_file is not None) if world.is_main else None
     distributed.wait_for_all(world)
     try:
         _train_in(folder, options, model, dataset, validation, state_file)
     finally:
         if held is not None:
-            os.close(held)
+            held.close()
 
 
 def _train_in(
@@ -259,10 +261,10 @@ def _state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path 
     return own or named
 
 
-def prepare_folder(folder: Path, options: Options, keep: bool) -> int:
+def prepare_folder(folder: Path, keep: bool) -> IO[str]:
     """Make the run's folder and hold it.  One that is there already is moved aside, unless the run goes on in it.
 
-    Returns a file descriptor; while it is open, no other run of this name starts.
+    Returns a file; while it is open, no other run of this name starts.
     """
     if folder.exists():
         held = hold_folder(folder)
@@ -270,23 +272,33 @@ def prepare_folder(folder: Path, options: Options, keep: bool) -> int:
             return held
         aside = _unused(folder.with_name(f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"))
         os.rename(folder, aside)
-        os.close(held)
+        held.close()
         logger.warning("%s was there already and is now %s", folder, aside)
     folder.mkdir(parents=True)
     return hold_folder(folder)
 
 
-def hold_folder(folder: Path) -> int:
-    """Lock a run's folder; UserError where another process trains in it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def hold_folder(folder: Path) -> IO[str]:
+    """Lock a run's folder for this process; UserError where another one trains in it.
+
+    The lock is the process's own (lockf): loader workers, which outlive a killed training for seconds, do not share it.
+    """
+    file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  (open while the run lasts)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
         raise UserError(
-            f"{folder}: another run of this name is training there: stop it, or give this one another `name`"
+            f"{folder}: another run of this name is training there ({holder}): stop it, or give this one another `name`"
         ) from None
-    return descriptor
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): see to it that no other run has this name", folder, error.strerror)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} of {socket.gethostname()}")
+    file.flush()
+    return file
 
 
 def _unused(path: Path) -> Path:

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from facerestore.engine.cli import train_main
-from facerestore.engine.trainer import hold_folder
 from facerestore.models.sr import SRModel
 from tests.engine.runs import DEBUG, ROOT, program, same, weights
 
@@ -132,12 +131,16 @@ def test_runs_that_are_restarted_within_a_second_are_all_kept(tmp_path, train, m
 
 def test_a_second_run_of_the_same_name_is_refused(tmp_path, train, capsys):
     train("--set", "name=run", "--set", "train.total_iter=1")
-    held = hold_folder(tmp_path / "experiments/run")
+    code = "import sys; from pathlib import Path; from facerestore.engine.trainer import hold_folder\n"
+    code += "held = hold_folder(Path('experiments/run')); print('held', flush=True); sys.stdin.read()"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    other = subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
     for more in ([], ["--auto_resume"]):
         command = ["-opt", str(DEBUG / "sr.yml"), *QUICK, "--set", "name=run", "--set", "train.total_iter=2", *more]
         assert train_main(command) == 2
-        assert "another run of this name is training there" in capsys.readouterr().err
-    os.close(held)
+        assert f"another run of this name is training there (process {other.pid} of" in capsys.readouterr().err
+    other.communicate("")
     assert [p.name for p in (tmp_path / "experiments").iterdir()] == ["run"]
 
 
