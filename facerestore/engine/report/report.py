@@ -271,14 +271,12 @@ def _picture(picture: Picture, metrics: Mapping[str, _Metric], images: _Images) 
 
 
 def _compared(labels: Sequence[str]) -> list[str]:
-    """The two columns that are compared at first: the first restoration and the truth, or the input and it."""
+    """The two columns that are compared at first: before (interpolated, or the input) and after (the first restoration)."""
     inputs = [x for x in labels if x.lower() in INPUTS]
     truths = [x for x in labels if x.lower() in TRUTHS]
     plain = [x for x in labels if x.lower() in INTERPOLATIONS]
-    restored = [x for x in labels if x not in inputs + truths + plain] + plain
-    if truths:
-        return [*restored[:1], *truths[:1]] if restored else [*inputs, *truths][:2]
-    return [*inputs[:1], *restored][:2]
+    restored = [x for x in labels if x not in inputs + truths + plain]
+    return list(dict.fromkeys([*(plain or inputs)[:1], *restored, *truths, *inputs]))[:2]
 
 
 def _scores(scores: Scores, metrics: Mapping[str, _Metric]) -> dict:
