@@ -172,7 +172,8 @@ def test_direction_of_a_metric(tmp_path, metric, better):
 
 @pytest.mark.parametrize(
     "labels, compared",
-    [("LR bicubic SRResNet SRGAN HR", ["bicubic", "SRResNet"]), ("LR SRResNet HR", ["LR", "SRResNet"]), ("LR bicubic HR", ["bicubic", "HR"]), ("LR HR", ["LR", "HR"]),
+    [("LR bicubic SRResNet SRGAN HR", ["bicubic", "SRResNet"]), ("LR SRResNet HR", ["LR", "SRResNet"]),
+     ("LR bicubic HR", ["bicubic", "HR"]), ("LR HR", ["LR", "HR"]),
      ("lq GFPGAN", ["lq", "GFPGAN"]), ("A B C", ["A", "B"]), ("A", ["A"]), ("HR", ["HR"]), ("", [])],
 )  # fmt: skip
 def test_what_is_compared_at_first(tmp_path, labels, compared):
