@@ -7,6 +7,7 @@ freeze networks, differentiate twice and skip networks, none of which its hooks 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -138,12 +139,13 @@ def _slurm_to_torchrun() -> None:
                "LOCAL_RANK": os.environ["SLURM_LOCALID"]}  # fmt: skip
     except KeyError as error:
         raise UserError(f"--launcher slurm: {error.args[0]} is not set; start it with srun") from None
-    first = (
-        os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_NODELIST", "localhost"))
-        .split(",")[0]
-        .replace("[", "")
-        .split("-")
-    )
-    os.environ.setdefault("MASTER_ADDR", "-".join(first[:2]) if len(first) > 2 else "-".join(first))
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST") or "localhost"
+    os.environ.setdefault("MASTER_ADDR", first_host(nodes))
     os.environ.setdefault("MASTER_PORT", "29500")
     os.environ.update(env)
+
+
+def first_host(nodes: str) -> str:
+    """The first host of slurm's list: `gpu-a01` of 'gpu-a[01-04,07],gpu-b2'."""
+    name, number = re.match(r"([^\[,]*)(?:\[(\d+))?", nodes).groups()
+    return name + (number or "")

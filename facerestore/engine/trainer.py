@@ -55,7 +55,8 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
         len(data)  # lists its pictures: a wrong folder is refused before weights are fetched and an earlier run moved aside
     model = build_model(options, world)
     state_file = _state_to_resume(options, folder, auto_resume)
-    held = prepare_folder(folder, keep=state_file is not None) if world.is_main else None
+    goes_on = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
+    held = prepare_folder(folder, keep=goes_on) if world.is_main else None
     distributed.wait_for_all(world)
     try:
         _train_in(folder, options, model, dataset, validation, state_file)

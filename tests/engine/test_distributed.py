@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from facerestore.engine import distributed
+from facerestore.errors import UserError
 from tests.engine.runs import DEBUG, processes, program, weights
 
 SETTINGS = ["--set", "train.total_iter=5", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
@@ -21,3 +25,25 @@ def test_two_processes_are_one(tmp_path, options):
     for kind in alone:
         for key, tensor in alone[kind].items():
             assert (tensor - together[kind][key]).abs().max() <= 1e-5, key
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("node[01-04]", "node01"), ("gpu-a[01-04,07],gpu-b2", "gpu-a01"), ("host1,host2", "host1"), ("gpu-1-2", "gpu-1-2"),
+     ("localhost", "localhost"), ("n[7]", "n7")],
+)  # fmt: skip
+def test_the_first_host_of_a_slurm_list(nodes, first):
+    assert distributed.first_host(nodes) == first
+
+
+def test_slurm_is_understood_and_its_absence_told(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NODELIST", "SLURM_NODELIST"):
+        monkeypatch.setenv(name, "")  # so that monkeypatch puts back what the launcher sets
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(UserError, match="SLURM_PROCID is not set; start it with srun"):
+        distributed.start("slurm", num_gpu=0)
+    for name, value in {"PROCID": "0", "NTASKS": "1", "LOCALID": "0", "NODELIST": "node[03-04]"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert distributed.start("slurm", num_gpu=0) == distributed.World()
+    assert (os.environ["MASTER_ADDR"], os.environ["RANK"], os.environ["WORLD_SIZE"]) == ("node03", "0", "1")

@@ -159,6 +159,21 @@ def test_the_runs_own_checkpoint_comes_before_the_one_that_the_options_name(tmp_
     assert "going on after iteration 3 (experiments/run" in train("--set", "name=run", "--set", "train.total_iter=4", *named)
 
 
+def test_a_run_that_starts_from_another_ones_state_does_not_mix_with_an_earlier_one(tmp_path, train):
+    train("--set", "name=other", "--set", "train.total_iter=2")
+    train("--set", "name=run", "--set", "train.total_iter=5")
+    train(
+        "--set",
+        "name=run",
+        "--set",
+        "train.total_iter=3",
+        "--set",
+        "path.resume_state=experiments/other/training_states/2.state",
+    )
+    assert [p.name for p in (tmp_path / "experiments/run/training_states").iterdir()] == ["3.state"]
+    assert sum(p.name.startswith("run_archived_") for p in (tmp_path / "experiments").iterdir()) == 1
+
+
 @pytest.mark.parametrize("change", ["type=SGD", "amsgrad=true"])
 def test_an_optimizer_of_another_kind_starts_anew_and_says_so(tmp_path, train, change):
     train("--set", "name=run", "--set", "train.total_iter=2")
