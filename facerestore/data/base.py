@@ -62,6 +62,10 @@ class FaceDataset(Dataset, ABC):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """One sample: uint8 arrays (H, W, 3) RGB under `gt`, `lq`, ...; paths; labels.  All chance comes from `rng`."""
 
+    def explain(self, key: SampleKey) -> dict[str, Any]:
+        """What chance decided about the sample of `key`, in plain words and numbers; nothing by default."""
+        return {}
+
     def rng(self, key: SampleKey) -> np.random.Generator:
         """What the draws of a sample come from."""
         return np.random.default_rng(
