@@ -19,7 +19,7 @@ from facerestore.engine.seeds import seed_of
 from facerestore.engine.training import PLAIN, Recipe, TrainingModel
 from facerestore.errors import OptionError
 from facerestore.models.base import Method
-from facerestore.registry import ARCHS, MODELS, SCHEDULES, Parameter, bind, load_weight_files, parameters_of, weight_files
+from facerestore.registry import ARCHS, MODELS, SCHEDULES, bind, load_weight_files, parameters_of, weight_files
 
 
 def build_model(options: Options, world: World | None = None) -> TrainingModel:
@@ -35,10 +35,12 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
     frozen = frozenset(net_of(p.name) for p in places if p.part and p.part.frozen) & networks.keys()
     for name in frozen:
         networks[name].requires_grad_(False)
-    method = build_method(options, networks, world)
+    losses = build_losses(options, world)
+    method = build_method(options, networks, losses)
     return TrainingModel(
         method=method,
         networks=networks,
+        losses=losses,
         optimizers=build_optimizers(options, method, networks),
         recipe=build_recipe(options, method),
         world=world,
@@ -72,14 +74,20 @@ def _is_copy(section: NetworkOptions) -> bool:
 
 
 def _initialised(key: str, section: NetworkOptions, options: Options) -> nn.Module:
+    network = drawn_network(key, section, options)
+    load_weight_files(network, section.component)
+    if section.weights and section.weights != "random":
+        load_weights(network, section.weights)
+    return network
+
+
+def drawn_network(key: str, section: NetworkOptions, options: Options) -> nn.Module:
+    """The network as chance makes it, no file read."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(options.manual_seed, key))
         network = ARCHS.build(section.component, options.inherited, load_files=False)
         if section.init_std:
             draw_weights(network, section.init_std)
-    load_weight_files(network, section.component)
-    if section.weights and section.weights != "random":
-        load_weights(network, section.weights)
     return network
 
 
@@ -99,23 +107,26 @@ def draw_weights(network: nn.Module, std: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def build_method(options: Options, networks: dict[str, nn.Module], world: World) -> Method:
-    """The method with its networks and losses; frozen parts of losses get their weights here."""
-    cls = MODELS.get(options.model_type)
-    keywords: dict[str, Any] = {}
-    plain: list[Parameter] = []
-    for parameter in parameters_of(cls):
+def build_losses(options: Options, world: World) -> dict[str, nn.Module]:
+    """The method's losses by their keywords; frozen parts of them get their weights here."""
+    losses = {}
+    for parameter in parameters_of(MODELS.get(options.model_type)):
         given = options.method.get(parameter.name)
-        if parameter.part is None:
-            plain.append(parameter)
-        elif parameter.part.registry is ARCHS:
-            keywords[parameter.name] = networks.get(net_of(parameter.name))
-        elif given is not None:
+        if parameter.part and parameter.part.registry is not ARCHS and given is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_of(options.manual_seed, parameter.name))
-                keywords[parameter.name] = parameter.part.registry.build(given, options.inherited).to(world.device)
+                losses[parameter.name] = parameter.part.registry.build(given, options.inherited).to(world.device)
+    return losses
+
+
+def build_method(options: Options, networks: dict[str, nn.Module], losses: dict[str, nn.Module]) -> Method:
+    """The method with its networks and losses."""
+    cls = MODELS.get(options.model_type)
+    parameters = parameters_of(cls)
+    parts = {p.name: networks.get(net_of(p.name)) for p in parameters if p.part and p.part.registry is ARCHS}
+    plain = [p for p in parameters if p.part is None]
     words = {p.name: options.method[p.name] for p in plain if p.name in options.method}
-    return cls(**keywords, **bind(plain, words, options.model_type, options.inherited))
+    return cls(**parts, **losses, **bind(plain, words, options.model_type, options.inherited))
 
 
 def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:

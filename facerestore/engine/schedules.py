@@ -41,6 +41,9 @@ class MultiStepLR:
     def __call__(self, position: int, base: float) -> float:
         return base * self.gamma ** bisect_right(self.milestones, position)
 
+    def turns(self) -> dict[str, int]:
+        return {f"milestone {m}": m + 1 for m in self.milestones}
+
     def after_warmup(self, position: int, base: float, warmup: int) -> float:
         """The published rate after a warm-up: its last value, times `gamma` for every milestone since."""
         since = bisect_right(self.milestones, position) - bisect_right(self.milestones, warmup - 2)
@@ -77,6 +80,9 @@ class MultiStepRestartLR:
         steps = sum(since < m <= position for m in self.milestones)
         return base * weight * self.gamma**steps
 
+    def turns(self) -> dict[str, int]:
+        return {f"milestone {m}": m + 1 for m in self.milestones} | {f"restart {r}": r + 1 for r in self.restarts}
+
 
 @SCHEDULES.register()
 class CosineAnnealingRestartLR:
@@ -108,6 +114,9 @@ class CosineAnnealingRestartLR:
         share = (position - (self.ends[k] - self.periods[k])) / self.periods[k]
         return self.eta_min + self.weights[k] * 0.5 * (base - self.eta_min) * (1 + math.cos(math.pi * share))
 
+    def turns(self) -> dict[str, int]:
+        return {f"period {k}": end + 2 for k, end in enumerate(self.ends[:-1], 2)}
+
 
 @SCHEDULES.register()
 class StepLR:
@@ -125,6 +134,9 @@ class StepLR:
 
     def __call__(self, position: int, base: float) -> float:
         return base * self.gamma ** (position // self.step_size)
+
+    def turns(self) -> dict[str, int]:
+        return {"first step of the rate": self.step_size + 1}
 
 
 @SCHEDULES.register()
@@ -150,6 +162,9 @@ class LinearLR:
         share = min(max(position - self.start_iter, 0) / self.total_iters, 1.0)
         return base * (self.start_factor + (self.end_factor - self.start_factor) * share)
 
+    def turns(self) -> dict[str, int]:
+        return {"rate begins to move": self.start_iter + 2, "rate at its end": self.ends_at + 1}
+
 
 def constant(position: int, base: float) -> float:
     """The rate stays where it is."""
@@ -163,6 +178,12 @@ def learning_rate(schedule: Schedule, it: int, base: float, warmup_iter: int = -
     if warmup_iter > 0 and isinstance(schedule, MultiStepLR) and schedule.legacy:
         return schedule.after_warmup(it - 1, base, warmup_iter)
     return schedule(it - 1, base)
+
+
+def rate_turns(schedule: Schedule, warmup_iter: int = -1) -> dict[str, int]:
+    """The first iterations at which the rate takes another course, by what happens then."""
+    turns = {} if schedule is constant else schedule.turns()
+    return turns | ({"warm-up ends": warmup_iter} if warmup_iter > 1 else {})
 
 
 def _same_length(one: list | tuple, other: list | tuple, name: str, other_name: str) -> None:

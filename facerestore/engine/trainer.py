@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, count
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import yaml
 
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
 from facerestore.data.base import FaceDataset
-from facerestore.data.loader import training_loader, worker_failures
+from facerestore.data.loader import Loader, training_loader, worker_failures
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
@@ -41,20 +41,15 @@ from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, UserError, listed
 from facerestore.files import atomic_write
 
+Validation = dict[str, tuple[DatasetOptions, FaceDataset]]  # by the key in `datasets`
+
 
 def train(options: Options, world: World, auto_resume: bool = False) -> None:
     """Train what `options` say; results go to experiments/NAME."""
-    if options.train is None:
-        raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
-    if "train" not in options.datasets:
-        raise OptionError(f"{options.source}: datasets: needs an entry `train`")
-    folder = Path(options.path.experiments_root) / options.name
-    dataset = dataset_of(options.datasets["train"], options)
-    validation = evaluation_sets(options, ("val",))
-    for data in (dataset, *(d for _, d in validation.values())):
-        len(data)  # lists its pictures: a wrong folder is refused before weights are fetched and an earlier run moved aside
+    dataset, validation = open_data(options)
+    folder = run_folder(options)
     model = build_model(options, world)
-    state_file = _state_to_resume(options, folder, auto_resume)
+    state_file = state_to_resume(options, folder, auto_resume)
     goes_on = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
     held = prepare_folder(folder, keep=goes_on) if world.is_main else None
     distributed.wait_for_all(world)
@@ -65,12 +60,33 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
             held.close()
 
 
+def open_data(options: Options) -> tuple[FaceDataset, Validation]:
+    """The training's data set and those of its validation; OptionError where there is nothing to train.
+
+    Their pictures are listed: a wrong folder is refused before weights are fetched and an earlier run is moved aside.
+    """
+    if options.train is None:
+        raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
+    if "train" not in options.datasets:
+        raise OptionError(f"{options.source}: datasets: needs an entry `train`")
+    dataset = dataset_of(options.datasets["train"], options)
+    validation = evaluation_sets(options, ("val",))
+    for data in (dataset, *(d for _, d in validation.values())):
+        len(data)
+    return dataset, validation
+
+
+def run_folder(options: Options) -> Path:
+    """Where the run's results go."""
+    return Path(options.path.experiments_root) / options.name
+
+
 def _train_in(
     folder: Path,
     options: Options,
     model: TrainingModel,
     dataset: FaceDataset,
-    validation: dict[str, tuple[DatasetOptions, FaceDataset]],
+    validation: Validation,
     state_file: Path | None,
 ) -> None:
     """Resume where there is something to resume, and train to the end."""
@@ -91,6 +107,14 @@ def _train_in(
     Run(options, folder, model, dataset, world, validation).loop(start)
 
 
+class Due(NamedTuple):
+    """What follows an iteration."""
+
+    report: bool
+    save: bool
+    validation: bool
+
+
 @dataclass
 class Run:
     """What one training holds on to while it lasts."""
@@ -100,33 +124,32 @@ class Run:
     model: TrainingModel
     dataset: FaceDataset
     world: World
-    validation: dict[str, tuple[DatasetOptions, FaceDataset]]
+    validation: Validation
 
     def loop(self, start: int) -> None:
         """From the iteration after `start` to the last one."""
-        total, every = self.options.train.total_iter, self.options.logger
-        curves = CurveWriter(self.folder, every.use_tb_logger, start) if self.world.is_main else None
+        total = self.options.train.total_iter
+        curves = self.open_curves(start)
         bar = progress_bar(total, start, self.options.name, shown=self.world.is_main)
         clock = _Clock()
-        batches = iter(self._loader(start))
-        with stop_signals() as asked_to_stop, worker_failures("train"):
+        batches = iter(self.loader(start))
+        with stop_signals() as asked_to_stop, worker_failures(self.options.datasets["train"].name):
             for it in range(start + 1, total + 1):
                 batch = next(batches)
                 clock.waited()
                 terms = self.model.step(batch, it)
                 bar.update()
 
-                last = it == total
-                saving = last or _due(it, every.save_checkpoint_freq)
-                if it % every.print_freq == 0 or saving or it == start + 1:
+                due = self.due(it)
+                if due.report or it == start + 1:
                     self._report(it, terms, clock, curves, bar)
                 stopping = distributed.any_process(bool(asked_to_stop), self.world)
                 with clock.paused():
-                    if saving or stopping:
-                        self._save(it)
-                    if last or _due(it, self.options.val.val_freq):
-                        self._validate(it, curves)
-                if stopping and not last:
+                    if due.save or stopping:
+                        self.save(it)
+                    if due.validation:
+                        self.validate(it, curves)
+                if stopping and it < total:
                     logger.info("stopped after iteration %d; --auto_resume goes on from there", it)
                     break
                 clock.stepped()
@@ -134,7 +157,22 @@ class Run:
         if curves:
             curves.close()
 
-    def _loader(self, start: int):
+    def due(self, it: int) -> Due:
+        """What follows iteration `it`; all of it the last one."""
+        every, last = self.options.logger, it == self.options.train.total_iter
+        save = last or _divides(every.save_checkpoint_freq, it)
+        return Due(
+            report=save or _divides(every.print_freq, it),
+            save=save,
+            validation=last or _divides(self.options.val.val_freq, it),
+        )
+
+    def open_curves(self, start: int) -> CurveWriter | None:
+        """The run's curves up to iteration `start`, to go on from there; the first process writes them."""
+        return CurveWriter(self.folder, self.options.logger.use_tb_logger, start) if self.world.is_main else None
+
+    def loader(self, start: int) -> Loader:
+        """Batches from that of iteration `start + 1` on, without end."""
         section = self.options.datasets["train"]
         return training_loader(
             self.dataset,
@@ -148,6 +186,7 @@ class Run:
             enlarge_ratio=section.dataset_enlarge_ratio,
             crops_per_image=section.crops_per_image,
             pin_memory=self.world.device.type == "cuda",
+            name=section.name,
         )
 
     def _report(self, it: int, terms: dict, clock: _Clock, curves: CurveWriter | None, bar) -> None:
@@ -165,12 +204,14 @@ class Run:
         losses = ", ".join(f"{k} {number(v)}" for k, v in values.items())
         logger.info("iter %d, %.1f img/s, left %s, %s, %s", it, images, left, lr, losses)
 
-    def _save(self, it: int) -> None:
+    def save(self, it: int) -> None:
+        """Write the checkpoint of iteration `it`."""
         if self.world.is_main:
             save_training(self.folder, self.model, it, self.options.raw, self.options.logger.keep_checkpoints)
         distributed.wait_for_all(self.world)
 
-    def _validate(self, it: int, curves: CurveWriter | None) -> None:
+    def validate(self, it: int, curves: CurveWriter | None) -> None:
+        """Restore and measure every validation set."""
         val = self.options.val
         results: list[DatasetScores] = []
         for key, (section, dataset) in self.validation.items():
@@ -251,11 +292,11 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _due(it: int, every: int | None) -> bool:
+def _divides(every: int | None, it: int) -> bool:
     return every is not None and it % every == 0
 
 
-def _state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path | None:
+def state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path | None:
     """The run's own last checkpoint before the one that the options name: a restarted run goes on, not back."""
     own = latest_state(folder) if auto_resume else None
     named = Path(options.path.resume_state) if options.path.resume_state else None
@@ -312,8 +353,8 @@ def _log_setup(model: TrainingModel, dataset: FaceDataset, options: Options) -> 
     section = options.datasets["train"]
     batch = section.batch_size_per_gpu * model.world.size
     logger.info(
-        "%d pictures, batches of %d, %d iterations, processes: %d, on %s",
-        len(dataset), batch, options.train.total_iter, model.world.size, model.world.device,
+        "%s: %d pictures, batches of %d, %d iterations, processes: %d, on %s",
+        section.name, len(dataset), batch, options.train.total_iter, model.world.size, model.world.device,
     )  # fmt: skip
     for name, network in model.networks.items():
         size = sum(p.numel() for p in network.parameters())

@@ -50,6 +50,7 @@ class TrainingModel:
     world: World = field(default_factory=World)
     normalisation: Normalisation = PLAIN  # mean and std of the training's pictures
     frozen: frozenset[str] = frozenset()  # networks that are looked through and never trained
+    losses: dict[str, nn.Module] = field(default_factory=dict)  # the method's, by their keywords (`pixel_opt`)
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each network's checkpoint says of it
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,18 @@ class Terms(dict[str, Tensor]):
             torch.stack([term.float() for term in pending.values()]).sum().backward()
             self._done |= pending.keys()
             self.update({name: term.detach() for name, term in pending.items()})
+
+
+class Turn(NamedTuple):
+    """Iterations in which a method does something else than before: from `first` on, those that `every` divides."""
+
+    first: int
+    every: int = 1
+
+    @classmethod
+    def after(cls, iteration: int, every: int = 1) -> Turn:
+        """The turn that begins with the next iteration after `iteration` that `every` divides."""
+        return cls((iteration // every + 1) * every, every)
 
 
 class Engine(Protocol):
@@ -102,6 +114,13 @@ class Method(ABC):
     def parameter_groups(self, optimizer: str, networks: Mapping[str, nn.Module]) -> list[tuple[list[nn.Parameter], float]]:
         """What an optimizer steps: groups of parameters, each with a factor on the learning rate of the options."""
         return [([p for network in networks.values() for p in network.parameters() if p.requires_grad], 1.0)]
+
+    def turning_points(self) -> Mapping[str, Turn]:
+        """Where iterations change, by what happens then ("generator starts"): `--preflight` runs some of each kind.
+
+        Every keyword that counts iterations has its part in one of them.
+        """
+        return {}
 
     def state(self) -> dict[str, Any]:
         """What the method must remember from one iteration to the next, beside its networks."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from facerestore.data.batch import Batch
 from facerestore.losses.gan import detached, mean_logit, relativistic
-from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Terms
+from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Terms, Turn
 from facerestore.models.sr import SRModel
 from facerestore.registry import MODELS, AdversarialTerm, FeatureTerm, PixelTerm
 
@@ -52,7 +52,7 @@ class SRGANModel(SRModel):
         self.net_d_iters, self.net_d_init_iters = net_d_iters, net_d_init_iters
 
     def step(self, batch: Batch, it: int) -> None:
-        if it % self.net_d_iters == 0 and it > self.net_d_init_iters:
+        if it % self.net_d_iters == 0 and it > self.net_d_init_iters:  # as `turning_points` says
             with self.phase("g") as loss:
                 image = self.g(batch.lq).image
                 loss |= self.distances(image, batch.gt, prefix="l_g_")
@@ -62,6 +62,9 @@ class SRGANModel(SRModel):
                 image = self.g(batch.lq).image
         with self.phase("d") as loss:
             self.discriminate(loss, image.detach(), batch.gt)
+
+    def turning_points(self) -> dict[str, Turn]:
+        return {"generator is updated": Turn.after(self.net_d_init_iters, self.net_d_iters)}
 
     def deceive(self, image: Tensor, truth: Tensor) -> Tensor:
         """The generator's part of eq. 2: its pictures should pass for real ones."""
