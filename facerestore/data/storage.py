@@ -7,19 +7,20 @@ counterpart in another folder are a pair.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
+from facerestore.data import lmdb_storage
 from facerestore.data.image_io import PictureError, decode_image
+from facerestore.data.names import by_name, is_picture, without_extension
+from facerestore.data.watchdog import watchdog
 from facerestore.errors import DataError, listed
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-IOBackend = dict[Literal["type"], Literal["disk"]]  # {type: disk}, in the option files' words
+IOBackend = dict[Literal["type"], Literal["disk", "lmdb"]]  # {type: disk}, in the option files' words
 
 
 class Storage(Protocol):
@@ -51,20 +52,12 @@ class Folder:
         """Path below the root by name, in natural order."""
         if not os.path.isdir(self.root):
             found = "is not a folder" if os.path.exists(self.root) else "does not exist"
-            raise DataError(f"folder {self.root}, named by `{self.key}`, {found}: correct the path (from {os.getcwd()})")
-        files: dict[str, str] = {}
-        for file in sorted(_walk(self.root), key=natural):
-            name = without_extension(file)
-            if name in files:
-                raise DataError(
-                    f"folder {self.root}, named by `{self.key}`, holds two pictures called {name!r} "
-                    f"({files[name]}, {file}): remove or rename one"
-                )
-            files[name] = file
-        if not files:
-            endings = listed(sorted(EXTENSIONS))
-            raise DataError(f"folder {self.root}, named by `{self.key}`, holds no picture (files that end with {endings})")
-        return files
+            hint = ", and say `io_backend: {type: lmdb}`" if self.root.rstrip("/").endswith(".lmdb") else ""
+            raise DataError(f"folder {self.root}, named by `{self.key}`, {found}: correct the path (from {os.getcwd()}){hint}")
+        where = f"folder {self.root}, named by `{self.key}`,"
+        if os.path.exists(os.path.join(self.root, lmdb_storage.DATA)):
+            raise DataError(f"{where} is an LMDB: say `io_backend: {{type: lmdb}}`")
+        return by_name(walk(self.root), where)
 
     def names(self) -> list[str]:
         return list(self.files)
@@ -79,14 +72,14 @@ class Folder:
         return os.path.join(self.root, self.files[name])
 
 
-BACKENDS = {"disk": Folder}
+BACKENDS: dict[str, Callable[[str, str], Storage]] = {"disk": Folder, "lmdb": lmdb_storage.Lmdb}
 
 
 class Pictures:
     """The pictures of one storage, by name; all of them, or those that a list names, in its order.
 
     Args:
-        root: the folder
+        root: the folder, or the LMDB
         key: the option that named it, for errors
         io_backend: what kind of storage it is
         meta_info_file: text file; each line, or its first word, names a picture, with its ending or without
@@ -105,7 +98,8 @@ class Pictures:
     def read(self, name: str) -> np.ndarray:
         """uint8 (H, W, 3), RGB, read-only.  The last one is kept: several crops of one picture decode it once."""
         if self._last is None or self._last[0] != name:
-            image = decode_image(self.storage.read(name), self.path(name))
+            with watchdog.watching(path := self.path(name)):
+                image = decode_image(self.storage.read(name), path)
             image.flags.writeable = False
             self._last = name, image
         return self._last[1]
@@ -114,7 +108,7 @@ class Pictures:
         return self.storage.path(name)
 
 
-def _walk(root: str) -> Iterator[str]:
+def walk(root: str) -> Iterator[str]:
     """Paths below `root` of all picture files; a folder that links lead to twice is walked once."""
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -124,7 +118,7 @@ def _walk(root: str) -> Iterator[str]:
             continue
         seen.add(real)
         for file in files:
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in EXTENSIONS:
+            if is_picture(file):
                 yield Path(folder, file).relative_to(root).as_posix()
 
 
@@ -146,16 +140,3 @@ def _selected(names: list[str], meta_info_file: str, root: str) -> list[str]:
         what = f"names pictures that {root} does not hold: {listed(missing, 5)}" if missing else "names no picture"
         raise DataError(f"the list {meta_info_file}, named by `meta_info_file`, {what}")
     return list(selected)
-
-
-def without_extension(name: str) -> str:
-    """`a/b.v2.png` to `a/b.v2`; only endings of pictures are cut."""
-    stem, extension = os.path.splitext(name)
-    return stem if extension.lower() in EXTENSIONS else name
-
-
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key by which `img2` comes before `img10`."""
-    parts: list[str | int] = list(re.split(r"([0-9]+)", name.lower()))
-    parts[1::2] = map(int, parts[1::2])
-    return parts, name

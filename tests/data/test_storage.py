@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from facerestore.data.image_io import PictureError
-from facerestore.data.storage import Folder, Pictures, natural
+from facerestore.data.names import natural
+from facerestore.data.storage import Folder, Pictures
 from facerestore.errors import DataError
 from tests.data.pictures import folder, waves
 
