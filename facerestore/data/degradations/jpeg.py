@@ -31,7 +31,7 @@ CHROMINANCE = """
     99 99 99 99 99 99 99 99
     99 99 99 99 99 99 99 99
     99 99 99 99 99 99 99 99"""
-# T.871, section 7: rows are Y, Cb, Cr of (R, G, B)
+# T.871: rows are Y, Cb, Cr of (R, G, B)
 YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
 RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
 
@@ -65,7 +65,7 @@ class DiffJPEG(nn.Module):
     Computed in float32, also under autocast.  Sides are padded with black to multiples of 16.
 
     Args:
-        smooth: round by round(x) + (x - round(x))^3 (Shin & Song, section 3), so that gradients pass; otherwise hard
+        smooth: round by round(x) + (x - round(x))^3 (Shin & Song), so that gradients pass; otherwise hard
         legacy: BasicSR's quantisation: rows and columns of the tables change places, and steps are no whole numbers in
             1..255, as an encoder's are
     """

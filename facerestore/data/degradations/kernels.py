@@ -1,8 +1,8 @@
 """Blur kernels: Gaussian and its kin, the sinc, motion.  `sample_*` draws the parameters, `make_kernel` is pure.
 
 Gaussian, generalised Gaussian, plateau: Liu et al., Estimating Generalized Gaussian Blur Kernels for Out-of-Focus Image
-Deblurring, IEEE TCSVT 31(3), 2021, and Wang et al., Real-ESRGAN, ICCVW 2021, section 3.1; skew: Azzalini & Dalla Valle, The
-multivariate skew-normal distribution, Biometrika 83(4), 1996; sinc: Real-ESRGAN, section 3.3.  Angles turn from x (to the
+Deblurring, IEEE TCSVT, 2020, and Wang et al., Real-ESRGAN, ICCVW 2021, section 3.1; skew: Gupta et al., A multivariate skew
+normal distribution, Journal of Multivariate Analysis 89, 2004; sinc: Real-ESRGAN, section 3.3.  Angles turn from x (to the
 right) towards y (downwards).
 """
 
