@@ -6,12 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from facerestore.data.base import FaceDataset
+from facerestore.data.degraded_faces import FFHQBlindDataset, FFHQBlindJointDataset, FFHQDegradationDataset
+from facerestore.data.ffhq import FFHQDataset
 from facerestore.data.paired import PairedImageDataset
 from facerestore.data.single import SingleImageDataset
 from facerestore.data.synthetic_faces import SyntheticFaceDataset
 from facerestore.registry import DATASETS
 
-__all__ = ["PairedImageDataset", "SingleImageDataset", "SyntheticFaceDataset", "build_dataset"]
+__all__ = [
+    "FFHQBlindDataset",
+    "FFHQBlindJointDataset",
+    "FFHQDataset",
+    "FFHQDegradationDataset",
+    "PairedImageDataset",
+    "SingleImageDataset",
+    "SyntheticFaceDataset",
+    "build_dataset",
+]
 
 
 def build_dataset(options: Mapping[str, Any]) -> FaceDataset:
