@@ -144,6 +144,31 @@ def test_types_come_as_often_as_they_should():
     assert {sample_kernel(rng, ["iso", "aniso"], [0, 1], 21).type for _ in range(50)} == {"aniso"}
 
 
+def shares(values: np.ndarray | list[float], edges: list[float]) -> np.ndarray:
+    return np.histogram(values, edges)[0] / np.size(values)
+
+
+def test_every_number_is_uniform_in_its_range():
+    rng, count = np.random.default_rng(0), 2000
+    ranges = {"sigma_x_range": (1.0, 3.0), "sigma_y_range": (5.0, 7.0), "betag_range": (0.5, 4.0), "betap_range": (0.2, 2.0)}
+
+    def drawn(name: str, **keywords) -> list[Kernel]:
+        return [sample_kernel(rng, [name], [1], 21, **ranges, **keywords) for _ in range(count)]
+
+    skew = drawn("skew")
+    assert shares([k.sigma_x for k in skew], [1, 2, 3]) == pytest.approx([0.5] * 2, abs=0.045)
+    assert shares([k.sigma_y for k in skew], [5, 6, 7]) == pytest.approx([0.5] * 2, abs=0.045)
+    assert shares([k.rotation for k in skew], [-math.pi, 0, math.pi]) == pytest.approx([0.5] * 2, abs=0.045)
+    scaled = np.array([np.array(k.skew) * max(k.sigma_x, k.sigma_y) for k in skew])
+    assert shares(scaled, [-3, -1.5, 0, 1.5, 3]) == pytest.approx([0.25] * 4, abs=0.02)
+    for name in ("generalized_aniso", "generalized_iso"):
+        assert shares([k.beta for k in drawn(name)], [0.5, 0.75, 1, 2.5, 4]) == pytest.approx([0.25] * 4, abs=0.04)
+    for name in ("plateau_aniso", "plateau_iso"):
+        assert shares([k.beta for k in drawn(name)], [0.2, 0.6, 1, 1.5, 2]) == pytest.approx([0.25] * 4, abs=0.04)
+    whole = [k.beta for k in drawn("plateau_iso", split_plateau_iso=False)]
+    assert shares(whole, [0.2, 0.65, 1.1, 1.55, 2]) == pytest.approx([0.25] * 4, abs=0.04)
+
+
 ALL = [sample_kernel(np.random.default_rng(seed), [name], [1], 21) for name in get_args(KernelType) for seed in range(3)]
 
 
