@@ -16,7 +16,7 @@ import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from torch import nn
@@ -64,9 +64,19 @@ class Parameter:
 
     @property
     def part(self) -> Part | None:
+        return next((m for m in self.marks if isinstance(m, Part)), None)
+
+    @property
+    def iterations(self) -> Literal["every", "after"] | None:
+        """What its value says of iterations, where it is a number of them (:data:`Period`, :data:`Iteration`)."""
+        extras = (m.extra for m in self.marks if isinstance(m, msgspec.Meta) and m.extra)
+        return next((e["iterations"] for e in extras if "iterations" in e), None)
+
+    @property
+    def marks(self) -> list[Any]:
+        """What its type is annotated with."""
         hints = (self.hint, *typing.get_args(self.hint))  # Loss | None holds Loss
-        marks = (m for hint in hints for m in getattr(hint, "__metadata__", ()))
-        return next((m for m in marks if isinstance(m, Part)), None)
+        return [m for hint in hints for m in getattr(hint, "__metadata__", ())]
 
 
 class Registry:
@@ -140,6 +150,11 @@ METRICS = Registry("metric", "facerestore.metrics")
 MODELS = Registry("method", "facerestore.models")
 SCHEDULES = Registry("scheduler", "facerestore.engine.schedules")
 
+# Numbers of iterations.  Beyond the training's last one they mean nothing: the options' notes say where they do.
+NEVER = 10**12  # published files write 5e10 for it
+Period = Annotated[int, msgspec.Meta(ge=1, le=NEVER, extra={"iterations": "every"})]  # something happens once in so many
+Iteration = Annotated[int, msgspec.Meta(ge=0, le=NEVER, extra={"iterations": "after"})]  # something begins or ends after it
+
 # Places for losses.  A loss declares its `kind`, which says how it is called.
 PixelTerm = Annotated[nn.Module, Part(LOSSES, kind="pixel")]  # (image, truth) -> term
 FeatureTerm = Annotated[nn.Module, Part(LOSSES, kind="feature")]  # (image, truth) -> (perceptual, style), None if left out
@@ -169,7 +184,7 @@ def parameters_of(entry: Callable) -> list[Parameter]:
         if inspect.isclass(entry) or p.kind is p.KEYWORD_ONLY:
             found.append(Parameter(name, hints.get(name, Any), p.default, docs.get(name, "")))
     for name, declared in weight_files(entry).items():
-        found.append(Parameter(name, str | None, None, declared.doc))
+        found.append(Parameter(name, str | None, declared.default, declared.doc))
     return found
 
 
@@ -219,7 +234,7 @@ def bind(
     same section that somebody else will read, among which a missing key may hide under a wrong name."""
     known = {p.name: p for p in parameters}
     refuse_unknown(given, known, what, beside)
-    values = {k: v for k, v in (inherited or {}).items() if k in known} | dict(given)
+    values = {k: inherited[k] for k in known if k in (inherited or {})} | dict(given)
     for p in known.values():
         if p.required and p.name not in values:
             if misspelt := difflib.get_close_matches(p.name, list(others), n=1, cutoff=0.8):
@@ -269,10 +284,7 @@ def convert(value: Any, hint: Any) -> Any:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
         if isinstance(value, float) and value.is_integer():
-            try:
-                return msgspec.convert(int(value), hint)
-            except msgspec.ValidationError:
-                pass
+            return convert(int(value), hint)
         raise OptionError(_sentence(str(error), value, choices(hint))) from None
 
 
@@ -307,4 +319,5 @@ def _sentence(message: str, value: Any, allowed: list[Any]) -> str:
     if not expected:
         return f"is {shown}: {message[0].lower() + message[1:]}"
     words = " ".join(WORDS.get(word, word) for word in expected[1].replace("`", "").split())
-    return f"must be {words}, not {shown}{where}"
+    quotes = " (in quotes it is text)" if words.startswith("text") and isinstance(value, (int, float)) else ""
+    return f"must be {words}, not {shown}{where}{quotes}"

@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facerestore.archs.layers.hints import Count, refuse_unaddable
+from facerestore.archs.layers.hints import Count, Depth, refuse_unaddable
 from facerestore.archs.layers.init import scaled_kaiming_
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
 from facerestore.archs.outputs import Generator, GeneratorOutput
@@ -34,7 +34,7 @@ class MSRResNet(Generator):
         num_in_ch: Count = 3,
         num_out_ch: Count = 3,
         num_feat: Count = 64,
-        num_block: Count = 16,
+        num_block: Depth = 16,
         upscale: Literal[2, 3, 4] = 4,
     ):
         """

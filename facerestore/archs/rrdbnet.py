@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facerestore.archs.layers.hints import Count
+from facerestore.archs.layers.hints import Count, Depth
 from facerestore.archs.layers.init import scaled_kaiming_
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
 from facerestore.archs.outputs import Generator, GeneratorOutput
@@ -38,7 +38,7 @@ class RRDBNet(Generator):
         num_out_ch: Count,
         scale: Literal[1, 2, 4] = 4,
         num_feat: Count = 64,
-        num_block: Count = 23,
+        num_block: Depth = 23,
         num_grow_ch: Count = 32,
     ):
         """

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from facerestore.archs.layers.hints import Count
+from facerestore.archs.layers.hints import Count, Depth, Enlargement
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
 from facerestore.archs.outputs import Generator, GeneratorOutput
 from facerestore.errors import OptionError
@@ -33,8 +33,8 @@ class SRResNet(Generator):
         num_in_ch: Count = 3,
         num_out_ch: Count = 3,
         num_feat: Count = 64,
-        num_block: Count = 16,
-        upscale: Count = 4,
+        num_block: Depth = 16,
+        upscale: Enlargement = 4,
         norm: Literal["bn", "none"] = "bn",
         act: Literal["prelu", "relu"] = "prelu",
     ):

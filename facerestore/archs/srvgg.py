@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facerestore.archs.layers.hints import Count, refuse_unaddable
+from facerestore.archs.layers.hints import Count, Depth, Enlargement, refuse_unaddable
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
 from facerestore.archs.outputs import Generator, GeneratorOutput
 from facerestore.registry import ARCHS
@@ -32,8 +32,8 @@ class SRVGGNetCompact(Generator):
         num_in_ch: Count = 3,
         num_out_ch: Count = 3,
         num_feat: Count = 64,
-        num_conv: Count = 16,
-        upscale: Count = 4,
+        num_conv: Depth = 16,
+        upscale: Enlargement = 4,
         act_type: Literal["prelu", "relu", "leakyrelu"] = "prelu",
     ):
         """

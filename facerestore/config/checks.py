@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 # Keywords of torch's optimizers (beside lr and betas) and what they take.
 OPTIMIZER_KEYWORDS = {
-    **dict.fromkeys(("weight_decay", "eps", "momentum", "alpha", "dampening"), schema.NonNegative),
+    **dict.fromkeys(("weight_decay", "eps", "dampening"), schema.Share),
+    **dict.fromkeys(("momentum", "alpha"), schema.Decay),
     **dict.fromkeys(("amsgrad", "nesterov", "centered"), bool),
     **dict.fromkeys(("foreach", "fused"), bool | None),
 }
@@ -225,7 +226,23 @@ def _check_training(method: type, options: Options) -> list[str]:
             raise OptionError(f"{options.model_type} needs `{key}`: the optimizer of {listed(networks)}", ("train",))
         if key in train.optimizers and present.isdisjoint(networks):
             notes.append(f"`train.{key}` steps nothing: there is no {listed(networks)}")
-    return notes + check_schedule(options)
+    return notes + check_schedule(options) + _never_reached(method, options)
+
+
+def _never_reached(method: type, options: Options) -> list[str]:
+    """Periods and iterations that lie beyond the training's end: meant by who writes 5e10 for never, or a mistake."""
+    total = options.train.total_iter
+    given = [
+        (f"{where}.{p.name}", p, getattr(section, p.name))
+        for where, section in (("train", options.train), ("val", options.val), ("logger", options.logger))
+        for p in schema.own_fields(type(section))
+    ]
+    given += [(f"train.{p.name}", p, options.method.get(p.name)) for p in parameters_of(method)]
+    return [
+        f"`{name}` ({p.doc}) is {value}, and the training ends with iteration {total}"
+        for name, p, value in given
+        if p.iterations and value not in (None, p.default) and value > total - (p.iterations == "after")
+    ]
 
 
 def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
@@ -252,6 +269,12 @@ def check_schedule(options: Options) -> list[str]:
     if train.scheduler is None:
         return []
     schedule = _at(("train", "scheduler"), SCHEDULES.build, train.scheduler, options.inherited)
-    if schedule.ends_at is None or schedule.ends_at >= train.total_iter:
-        return []
-    return [f"train.scheduler ends at iteration {schedule.ends_at}; up to {train.total_iter} the rate stays at its last"]
+    end, total = schedule.ends_at, train.total_iter
+    if end is None:
+        late = [what for what, it in schedule.turns().items() if it > total]
+        return [f"`train.scheduler`: {listed(late)} never comes: the training ends with iteration {total}"] if late else []
+    if end < total:
+        return [f"`train.scheduler` ends at iteration {end}; up to {total} the rate stays at its last"]
+    if end > total:
+        return [f"`train.scheduler` ends at iteration {end}, which the training does not reach: it ends with {total}"]
+    return []

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from facerestore.registry import Parameter, parameters_of
+from facerestore.registry import NEVER, Parameter, Period, parameters_of
 
-Count = Annotated[int, Meta(ge=1)]
-Whole = Annotated[int, Meta(ge=0)]
+# Upper bounds lie far beyond what is used: they catch a slip of the hand.
+Count = Annotated[int, Meta(ge=1, le=65_536)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
+Rate = Annotated[float, Meta(ge=0, le=100)]
 Component = dict[str, Any]  # {"type": ..., **keywords}, checked by its own signature
 
 
@@ -55,8 +55,8 @@ class DatasetOptions:
     type: str
     name: str = ""
     batch_size_per_gpu: Count = 1
-    num_worker_per_gpu: Whole = 0
-    dataset_enlarge_ratio: Count = 1
+    num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024)] = 0
+    dataset_enlarge_ratio: Annotated[int, Meta(ge=1, le=10**6)] = 1
     use_shuffle: bool = True
     crops_per_image: Count = 1
     component: Component = derived()
@@ -74,7 +74,7 @@ class NetworkOptions:
 
     type: str
     weights: str | None = None
-    init_std: Positive | None = None
+    init_std: Annotated[float, Meta(gt=0, le=10)] | None = None
     component: Component = derived()
 
 
@@ -89,8 +89,8 @@ class OptimizerOptions:
     """
 
     type: str
-    lr: NonNegative
-    betas: tuple[Annotated[float, Meta(ge=0, lt=1)], Annotated[float, Meta(ge=0, lt=1)]] | None = None
+    lr: Rate
+    betas: tuple[Decay, Decay] | None = None
     component: Component = derived()
 
 
@@ -109,12 +109,12 @@ class TrainOptions:
         channels_last: whether pictures lie in memory channel by channel within each pixel
     """
 
-    total_iter: Count
-    warmup_iter: Annotated[int, Meta(ge=-1)] = -1
+    total_iter: Annotated[int, Meta(ge=1, le=10**9)]
+    warmup_iter: Annotated[int, Meta(ge=-1, le=NEVER, extra={"iterations": "after"})] = -1
     scheduler: Component | None = None
-    ema_decay: Share | None = None
+    ema_decay: Decay | None = None
     randomize_noise: bool = True
-    clip_grad_norm: Positive | None = None
+    clip_grad_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
     optimizers: dict[str, OptimizerOptions] = derived()
@@ -149,7 +149,7 @@ class ValOptions:
         report_pictures: how many pictures of each data set the report shows
     """
 
-    val_freq: Count | None = None
+    val_freq: Period | None = None
     save_img: bool = True
     suffix: str | None = None
     baseline: Literal["none", "bicubic"] = "bicubic"
@@ -171,8 +171,8 @@ class LoggerOptions:
         use_tb_logger: whether TensorBoard's files are written
     """
 
-    print_freq: Count = 100
-    save_checkpoint_freq: Count | None = None
+    print_freq: Period = 100
+    save_checkpoint_freq: Period | None = None
     keep_checkpoints: Count | None = None
     use_tb_logger: bool = True
 
@@ -223,9 +223,9 @@ class Options:
 
     name: str
     model_type: str
-    scale: Count | None = None
-    num_gpu: Annotated[int, Meta(ge=0)] | Literal["auto"] = "auto"
-    manual_seed: Whole = 0
+    scale: Annotated[int, Meta(ge=1, le=64)] | None = None
+    num_gpu: Annotated[int, Meta(ge=0, le=65_536)] | Literal["auto"] = "auto"
+    manual_seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     legacy: bool = False
     datasets: dict[str, DatasetOptions] = derived()
     networks: dict[str, NetworkOptions] = derived()

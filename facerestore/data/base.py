@@ -21,9 +21,13 @@ from facerestore.errors import DataError
 
 log = logging.getLogger("facerestore")
 
+Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
-Mean = tuple[float, float, float]
-Std = tuple[Positive, Positive, Positive]
+Width = Annotated[float, Meta(gt=0, le=10)]
+Mean = tuple[Share, Share, Share]
+Std = tuple[Width, Width, Width]
+Scale = Annotated[int, Meta(ge=1, le=64)]  # side of the ground truth / side of the low-resolution picture
+Side = Annotated[int, Meta(ge=1, le=16_384)]  # of a picture, in pixels
 OnBadImage = Literal["stop", "skip"]
 
 

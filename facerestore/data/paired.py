@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from msgspec import Meta
 
 from facerestore.data.augment import apply_crop, apply_flips, crop_to_multiple, sample_crop, sample_flips
-from facerestore.data.base import FaceDataset, Mean, OnBadImage, Std
+from facerestore.data.base import FaceDataset, Mean, OnBadImage, Scale, Side, Std
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.storage import IOBackend, Pictures
 from facerestore.errors import DataError, OptionError, listed
@@ -29,8 +28,8 @@ class PairedImageDataset(FaceDataset):
         self,
         dataroot_gt: str,
         dataroot_lq: str | None = None,
-        scale: Annotated[int, Meta(ge=1)] = 4,
-        gt_size: Annotated[int, Meta(ge=1)] | None = None,
+        scale: Scale = 4,
+        gt_size: Side | None = None,
         use_hflip: bool = False,
         use_rot: bool = False,
         mean: Mean | None = None,

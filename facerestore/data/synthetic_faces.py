@@ -9,13 +9,14 @@ import numpy as np
 from msgspec import Meta
 
 from facerestore.data.augment import Crop, apply_crop, apply_flips, sample_crop, sample_flips
-from facerestore.data.base import FaceDataset, Mean, Std
+from facerestore.data.base import FaceDataset, Mean, Scale, Side, Std
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.synthetic import DOMAINS, Face, render_face
 from facerestore.errors import OptionError
 from facerestore.registry import DATASETS
 
 Domain = Literal["feminine", "masculine", 0, 1]
+Number = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class FaceCache:
@@ -57,14 +58,14 @@ class SyntheticFaceDataset(FaceDataset):
 
     def __init__(
         self,
-        count: Annotated[int, Meta(ge=1)],
-        size: Annotated[int, Meta(ge=32)] = 128,
-        seed: Annotated[int, Meta(ge=0)] = 0,
-        start: Annotated[int, Meta(ge=0)] = 0,
-        pictures_per_person: Annotated[int, Meta(ge=1)] = 1,
+        count: Annotated[int, Meta(ge=1, le=10**9)],
+        size: Annotated[int, Meta(ge=32, le=4096)] = 128,
+        seed: Number = 0,
+        start: Number = 0,
+        pictures_per_person: Annotated[int, Meta(ge=1, le=10**9)] = 1,
         domain: Domain | None = None,
-        scale: Annotated[int, Meta(ge=1)] = 1,
-        gt_size: Annotated[int, Meta(ge=1)] | None = None,
+        scale: Scale = 1,
+        gt_size: Side | None = None,
         use_hflip: bool = False,
         use_rot: bool = False,
         mean: Mean | None = None,

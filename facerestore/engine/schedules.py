@@ -16,11 +16,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from facerestore.errors import OptionError
-from facerestore.registry import SCHEDULES
+from facerestore.registry import SCHEDULES, Iteration, Period
 
 Schedule = Callable[[int, float], float]
-Count = Annotated[int, Meta(ge=1)]
-Whole = Annotated[int, Meta(ge=0)]
+Factor = Annotated[float, Meta(ge=0, le=100)]  # of a learning rate
 
 
 @SCHEDULES.register()
@@ -35,7 +34,7 @@ class MultiStepLR:
 
     ends_at = None
 
-    def __init__(self, milestones: list[Whole], gamma: float = 0.1, legacy: bool = False):
+    def __init__(self, milestones: list[Iteration], gamma: Factor = 0.1, legacy: bool = False):
         self.milestones, self.gamma, self.legacy = sorted(milestones), gamma, legacy
 
     def __call__(self, position: int, base: float) -> float:
@@ -65,10 +64,10 @@ class MultiStepRestartLR:
 
     def __init__(
         self,
-        milestones: list[Whole],
-        gamma: float = 0.1,
-        restarts: tuple[Whole, ...] = (0,),
-        restart_weights: tuple[float, ...] = (1.0,),
+        milestones: list[Iteration],
+        gamma: Factor = 0.1,
+        restarts: tuple[Iteration, ...] = (0,),
+        restart_weights: tuple[Factor, ...] = (1.0,),
     ):
         _same_length(restarts, restart_weights, "restarts", "restart_weights")
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -96,9 +95,9 @@ class CosineAnnealingRestartLR:
 
     def __init__(
         self,
-        periods: list[Count],
-        restart_weights: tuple[float, ...] = (1.0,),
-        eta_min: Annotated[float, Meta(ge=0)] = 0.0,
+        periods: Annotated[list[Period], Meta(min_length=1)],
+        restart_weights: tuple[Factor, ...] = (1.0,),
+        eta_min: Annotated[float, Meta(ge=0, le=1)] = 0.0,
     ):
         _same_length(periods, restart_weights, "periods", "restart_weights")
         self.periods, self.weights, self.eta_min = periods, restart_weights, eta_min
@@ -129,7 +128,7 @@ class StepLR:
 
     ends_at = None
 
-    def __init__(self, step_size: Count, gamma: float = 0.1):
+    def __init__(self, step_size: Period, gamma: Factor = 0.1):
         self.step_size, self.gamma = step_size, gamma
 
     def __call__(self, position: int, base: float) -> float:
@@ -150,7 +149,7 @@ class LinearLR:
         start_iter: iterations before it begins to move
     """
 
-    def __init__(self, total_iters: Count, start_factor: float = 1.0, end_factor: float = 0.0, start_iter: Whole = 0):
+    def __init__(self, total_iters: Period, start_factor: Factor = 1.0, end_factor: Factor = 0.0, start_iter: Iteration = 0):
         self.total_iters, self.start_iter = total_iters, start_iter
         self.start_factor, self.end_factor = start_factor, end_factor
 

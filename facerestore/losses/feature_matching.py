@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facerestore.losses.hints import Weight
 from facerestore.registry import LOSSES
 
 Features = Sequence[Tensor]
@@ -26,7 +27,7 @@ class FeatureMatchingLoss(nn.Module):
     kind = "feature matching"
     needs: ClassVar[dict[str, tuple[str, ...]]] = {"network_d": ("feats",)}
 
-    def __init__(self, loss_weight: float = 10.0, criterion: Literal["l1", "l2"] = "l1"):
+    def __init__(self, loss_weight: Weight = 10.0, criterion: Literal["l1", "l2"] = "l1"):
         """
         Args:
             loss_weight: what the loss is multiplied by

@@ -6,16 +6,19 @@ Source of the figures: BasicSR, basicsr/losses/gan_loss.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
 from facerestore.errors import OptionError
+from facerestore.losses.hints import Weight
 from facerestore.registry import LOSSES
 
 Logits = Tensor | list[Tensor]  # of one scale, or of several
 LABELLED = ("vanilla", "lsgan")  # the types that compare logits with a label
+Label = Annotated[float, Meta(ge=-2, le=2)]
 
 
 @LOSSES.register()
@@ -39,9 +42,9 @@ class GANLoss(nn.Module):
     def __init__(
         self,
         gan_type: Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"] = "vanilla",
-        real_label_val: float = 1.0,
-        fake_label_val: float = 0.0,
-        loss_weight: float = 1.0,
+        real_label_val: Label = 1.0,
+        fake_label_val: Label = 0.0,
+        loss_weight: Weight = 1.0,
     ):
         """
         Args:

@@ -6,15 +6,15 @@ Source of the figures: BasicSR, basicsr/losses/basic_loss.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from msgspec import Meta
 from torch import Tensor, nn
 
 from facerestore.archs.vgg_features import VGGFeatures, VggType
 from facerestore.errors import OptionError
+from facerestore.losses.hints import Weight
 from facerestore.registry import LOSSES, WeightFile
 
 CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -51,12 +51,12 @@ class PerceptualLoss(nn.Module):
 
     def __init__(
         self,
-        layer_weights: dict[str, float],
+        layer_weights: dict[str, Weight],
         vgg_type: VggType = "vgg19",
         use_input_norm: bool = True,
         range_norm: bool = False,
-        perceptual_weight: Annotated[float, Meta(ge=0)] = 1.0,
-        style_weight: Annotated[float, Meta(ge=0)] = 0.0,
+        perceptual_weight: Weight = 1.0,
+        style_weight: Weight = 0.0,
         criterion: Literal["l1", "l2", "fro"] = "l1",
     ):
         """

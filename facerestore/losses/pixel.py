@@ -14,6 +14,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from facerestore.errors import DataError
+from facerestore.losses.hints import Weight
 from facerestore.registry import LOSSES
 
 
@@ -46,7 +47,7 @@ class PixelLoss(nn.Module, ABC):
 
     def __init__(
         self,
-        loss_weight: float = 1.0,
+        loss_weight: Weight = 1.0,
         reduction: Literal["mean", "sum", "none"] = "mean",
     ):
         """
@@ -94,9 +95,9 @@ class CharbonnierLoss(PixelLoss):
 
     def __init__(
         self,
-        loss_weight: float = 1.0,
+        loss_weight: Weight = 1.0,
         reduction: Literal["mean", "sum", "none"] = "mean",
-        eps: Annotated[float, Meta(gt=0)] = 1e-12,
+        eps: Annotated[float, Meta(gt=0, le=1)] = 1e-12,
     ):
         """
         Args:
@@ -120,7 +121,7 @@ class WeightedTVLoss(nn.Module):
     from 0, of which the upper or left pixel of a pair counts.  Computed in float32.
     """
 
-    def __init__(self, loss_weight: float = 1.0, reduction: Literal["mean", "sum"] = "mean"):
+    def __init__(self, loss_weight: Weight = 1.0, reduction: Literal["mean", "sum"] = "mean"):
         """
         Args:
             loss_weight: what the loss is multiplied by

@@ -17,12 +17,11 @@ from facerestore.errors import DataError
 from facerestore.registry import METRICS
 
 WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian
+Border = Annotated[int, Meta(ge=0, le=4096)]
 
 
 @METRICS.register()
-def calculate_psnr(
-    image: Tensor, target: Tensor, *, crop_border: Annotated[int, Meta(ge=0)] = 0, test_y_channel: bool = False
-) -> Tensor:
+def calculate_psnr(image: Tensor, target: Tensor, *, crop_border: Border = 0, test_y_channel: bool = False) -> Tensor:
     """Peak signal-to-noise ratio in dB, 10 log10(1 / MSE): the mean is over channels and pixels.  Higher is better.
 
     Args:
@@ -41,9 +40,7 @@ def calculate_psnr(
 
 
 @METRICS.register()
-def calculate_psnr_pt(
-    image: Tensor, target: Tensor, *, crop_border: Annotated[int, Meta(ge=0)] = 0, test_y_channel: bool = False
-) -> Tensor:
+def calculate_psnr_pt(image: Tensor, target: Tensor, *, crop_border: Border = 0, test_y_channel: bool = False) -> Tensor:
     """BasicSR's PSNR for tensors, 10 log10(1 / (MSE + 1e-8)): finite, 80 dB for identical pictures.  Higher is better.
 
     Args:
@@ -63,9 +60,7 @@ def calculate_psnr_pt(
 
 @METRICS.register("calculate_ssim_pt")  # BasicSR's for tensors has the same figures
 @METRICS.register()
-def calculate_ssim(
-    image: Tensor, target: Tensor, *, crop_border: Annotated[int, Meta(ge=0)] = 0, test_y_channel: bool = False
-) -> Tensor:
+def calculate_ssim(image: Tensor, target: Tensor, *, crop_border: Border = 0, test_y_channel: bool = False) -> Tensor:
     """Structural similarity, at most 1.  Higher is better.
 
     Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004, eq. 13: in Gaussian

@@ -6,17 +6,14 @@ Wang et al., ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks, 
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
 from facerestore.data.batch import Batch
 from facerestore.losses.gan import detached, mean_logit, relativistic
 from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Terms, Turn
 from facerestore.models.sr import SRModel
-from facerestore.registry import MODELS, AdversarialTerm, FeatureTerm, PixelTerm
+from facerestore.registry import MODELS, AdversarialTerm, FeatureTerm, Iteration, Period, PixelTerm
 
 
 @MODELS.register()
@@ -30,7 +27,7 @@ class SRGANModel(SRModel):
         perceptual_opt: distance of features and of their Gram matrices (`l_g_percep`, `l_g_style`)
         gan_opt: the adversarial loss (`l_g_gan`, `l_d_real`, `l_d_fake`)
         net_d_iters: the generator is updated in every so manieth iteration
-        net_d_init_iters: and not before this one
+        net_d_init_iters: the generator is not updated up to this iteration
     """
 
     optimizer_networks = {"optim_g": ("net_g",), "optim_d": ("net_d",)}
@@ -44,8 +41,8 @@ class SRGANModel(SRModel):
         pixel_opt: PixelTerm | None = None,
         perceptual_opt: FeatureTerm | None = None,
         gan_opt: AdversarialTerm | None = None,
-        net_d_iters: Annotated[int, Meta(ge=1)] = 1,
-        net_d_init_iters: Annotated[int, Meta(ge=0)] = 0,
+        net_d_iters: Period = 1,
+        net_d_init_iters: Iteration = 0,
     ):
         super().__init__(network_g, pixel_opt, perceptual_opt)
         self.d, self.gan = network_d, gan_opt

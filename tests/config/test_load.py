@@ -197,7 +197,7 @@ def test_a_copy_must_be_of_a_network_that_is_alike(tmp_path):
         ("train.pixel_opt={type: L1Loss, reduction: none}", "mean or sum"),
         ("train.pixel_opt=~", "nothing to minimise: give `pixel_opt` or `perceptual_opt`"),
         ("network_g.upscale=2", "MSRResNet enlarges 2 times, but `scale` of this file is 4"),
-        ("network_g.num_feat=1000000000", "cannot be built with these keywords"),
+        ("network_g.num_feat=1000000000", "must be a whole number <= 16384"),
         ("network_g.num_in_ch=1e30", "number"),
         ("datasets.train.gt_size=30", "must be a multiple of the scale"),
         ("datasets.train.mean=[.nan, 0, 0]", "finite"),
@@ -240,3 +240,52 @@ def test_copies_of_copies_are_refused(tmp_path):
 def test_what_are_no_options_at_all(options):
     with pytest.raises(OptionError):
         load_options(options)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("train.total_iter=1e30", "<= 1000000000"),
+        ("network_g.num_block=100000", "<= 512"),
+        ("datasets.train.batch_size_per_gpu=1000000000", "<= 65536"),
+        ("datasets.train.count=1e30", "<= 1000000000"),
+        ("datasets.train.mean=[127.5, 127.5, 127.5]", "<= 1"),
+        ("train.ema_decay=1", "< 1"),
+        ("train.optim_g.lr=1e30", "<= 100"),
+        ("train.optim_g.weight_decay=-1", ">= 0"),
+        ("train.pixel_opt.loss_weight=-1", ">= 0"),
+        ("val.val_freq=0", ">= 1"),
+        ("train.scheduler={type: CosineAnnealingRestartLR, periods: [], restart_weights: []}", "length >= 1"),
+    ],
+)
+def test_numbers_that_are_plainly_a_mistake(tmp_path, override, hint):
+    assert hint in refusal(tmp_path, GOOD, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("val.val_freq=5e10", "`val.val_freq` (iterations from one validation to the next; none by default) is 50000000000"),
+        ("logger.print_freq=11", "`logger.print_freq`"),
+        ("logger.print_freq=10", None),
+        ("train.warmup_iter=10", "`train.warmup_iter`"),
+        ("train.warmup_iter=9", None),
+        ("train.scheduler={type: MultiStepLR, milestones: [5, 10]}", "milestone 10 never comes"),
+        ("train.scheduler={type: MultiStepLR, milestones: [5, 9]}", None),
+        (
+            "train.scheduler={type: CosineAnnealingRestartLR, periods: [11]}",
+            "ends at iteration 11, which the training does not",
+        ),
+        ("train.scheduler={type: LinearLR, total_iters: 10}", None),
+    ],
+)
+def test_what_the_training_does_not_live_to_see_is_noted(tmp_path, override, told):
+    notes = load_options(written(tmp_path, GOOD), [override]).notes
+    assert len(notes) == (told is not None)
+    assert all(told in note for note in notes)
+    assert all("ends with" in note for note in notes)
+
+
+def test_a_method_s_own_iterations_are_noted_too():
+    options = load_options(Path(__file__).parents[2] / "options/debug/srgan.yml", ["train.net_d_init_iters=10"])
+    assert any("`train.net_d_init_iters` (the generator is not updated up to this iteration) is 10" in n for n in options.notes)

@@ -8,7 +8,10 @@ from msgspec import Meta
 
 from facerestore.errors import OptionError
 
-Count = Annotated[int, Meta(ge=1)]  # of channels, blocks, layers
+# Upper bounds lie far beyond what is used: they catch a slip of the hand.
+Count = Annotated[int, Meta(ge=1, le=16_384)]  # of channels
+Depth = Annotated[int, Meta(ge=1, le=512)]  # blocks or layers, one after the other
+Enlargement = Annotated[int, Meta(ge=1, le=64)]  # output side / input side
 
 
 def refuse_unaddable(num_in_ch: int, num_out_ch: int) -> None:
