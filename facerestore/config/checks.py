@@ -260,6 +260,10 @@ def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
     bound = _at(("train", key), bind, keywords, given, optimizer.type, None, _names(OptimizerOptions))
     if optimizer.betas is not None and "betas" not in takes:
         raise OptionError(f"{optimizer.type} has no betas", ("train", key, "betas"))
+    try:  # keywords that clash, and optimizers that do not take a convolution's weights
+        cls([nn.Parameter(torch.zeros(1, 1, 1, 1, device="cpu"))], lr=optimizer.lr, **bound)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise OptionError(f"{optimizer.type} cannot be built with these keywords ({error})", ("train", key)) from None
     return bound
 
 

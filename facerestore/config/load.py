@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from facerestore.config import schema
 from facerestore.config.checks import check_components
 from facerestore.config.tree import Tree, apply_overrides, from_file, from_mapping
-from facerestore.config.upstream import remove_meaningless
+from facerestore.config.upstream import settle_upstream
 from facerestore.errors import OptionError, nearest
-from facerestore.registry import Parameter, bind, check_value, refuse_unknown
+from facerestore.registry import ARCHS, MODELS, bind, check_value, parameters_of, refuse_unknown
 
 S = TypeVar("S")
 RESERVED_COLUMNS = ("dataset", "picture", "method")
@@ -45,7 +45,9 @@ def load_options(path_or_dict: str | os.PathLike | Mapping[str, Any], overrides:
 
 def _options(tree: Tree) -> schema.Options:
     data = from_mapping(tree.data).data
-    notes = remove_meaningless(data)
+    notes = settle_upstream(data)
+    if "model_type" in data:  # first of all: other keys may be those of a method that is not here
+        _method_exists(data["model_type"])
     networks = {k: data.pop(k) for k in list(data) if k.startswith("network_")}
     given = {k: data.pop(k) for k in SECTIONS if k in data}
     refuse_unknown(
@@ -53,16 +55,17 @@ def _options(tree: Tree) -> schema.Options:
     )
     top = bind(schema.own_fields(schema.Options), data, "an option file")
     _refuse_no_file_name(top["name"], ("name",))
+    paths, absent = _without_absent(_mapping(given, "path"), networks)
     return schema.Options(
         **top,
         networks={k: _split(schema.NetworkOptions, v, (k,)) for k, v in networks.items()},
         datasets=_datasets(_mapping(given, "datasets")),
-        path=_path(_mapping(given, "path"), sorted(networks)),
+        path=_path(paths, networks),
         train=_train(_mapping(given, "train")) if "train" in given else None,
         val=_val(_mapping(given, "val")),
         logger=_section(schema.LoggerOptions, _mapping(given, "logger"), ("logger",)),
         dist_params=_section(schema.DistOptions, _mapping(given, "dist_params"), ("dist_params",)),
-        notes=tuple(notes),
+        notes=(*notes, *absent),
         source=tree.source,
         raw=tree.data,
     )
@@ -153,21 +156,42 @@ def _val(data: Mapping[str, Any]) -> schema.ValOptions:
     )
 
 
-def _path(data: Mapping[str, Any], networks: list[str]) -> schema.PathOptions:
-    """`path`, its keys for single networks (`pretrain_network_g`, `param_key_g`, `strict_load_g`) gathered by kind."""
-    short = {n.removeprefix("network_"): n for n in networks}
-    kinds = {"pretrain_network_": ("pretrain", str | None), "param_key_": ("param_key", str | None),
-             "strict_load_": ("strict_load", bool | None)}  # fmt: skip
-    gathered: dict[str, dict[str, Any]] = {"pretrain": {}, "param_key": {}, "strict_load": {}}
-    rest = dict(data)
-    known = {p.name for p in schema.own_fields(schema.PathOptions)} | {prefix + s for prefix in kinds for s in short}
+def _method_exists(name: Any) -> None:
     try:
-        refuse_unknown(data, known, "`path`")
-        for prefix, (kind, hint) in kinds.items():
-            for key in [k for k in rest if k.startswith(prefix)]:
-                value = check_value(Parameter(key, hint, None, ""), rest.pop(key))
-                if value is not None:
-                    gathered[kind][short[key.removeprefix(prefix)]] = value
+        MODELS.get(name)
+    except OptionError as error:
+        raise OptionError(error.message, ("model_type",)) from None
+
+
+def _without_absent(data: Mapping[str, Any], networks: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """`path` without keys of networks that other methods have and this file has not, and a note for each: published files
+    carry `strict_load_d` where there is no `network_d`.  One that names a file is a mistake, and stays to be refused."""
+    absent = known_networks() - set(networks)
+    idle = {k for network in absent for k in schema.path_keys(network) if k in data and not _names_a_file(k, data[k])}
+    notes = [f"`path.{key}` is not read: this file has no such network" for key in data if key in idle]
+    return {k: v for k, v in data.items() if k not in idle}, notes
+
+
+def _names_a_file(key: str, value: Any) -> bool:
+    return key.startswith("pretrain_network_") and value is not None
+
+
+def known_networks() -> set[str]:
+    """`network_g`, `network_d` and all others that some method has."""
+    parameters = (p for name in MODELS.names() for p in parameters_of(MODELS.get(name)))
+    return {p.name for p in parameters if p.part and p.part.registry is ARCHS}
+
+
+def _path(data: Mapping[str, Any], networks: Collection[str]) -> schema.PathOptions:
+    """`path`, its keys for single networks (`pretrain_network_g`, `param_key_g`, `strict_load_g`) gathered by kind."""
+    keys = {key: (network, *found) for network in networks for key, found in schema.path_keys(network).items()}
+    gathered: dict[str, dict[str, Any]] = {kind: {} for _, kind, _ in keys.values()}
+    try:
+        refuse_unknown(data, {*keys, *(p.name for p in schema.own_fields(schema.PathOptions))}, "`path`")
+        for key, (network, kind, parameter) in keys.items():
+            value = check_value(parameter, data.get(key))
+            if value is not None:
+                gathered[kind][network] = value
     except OptionError as error:
         raise error.within(("path",)) from None
-    return _section(schema.PathOptions, rest, ("path",), **gathered)
+    return _section(schema.PathOptions, {k: v for k, v in data.items() if k not in keys}, ("path",), **gathered)

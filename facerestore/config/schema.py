@@ -188,6 +188,17 @@ class DistOptions:
     backend: Literal["nccl", "gloo"] | None = None
 
 
+def path_keys(network: str) -> dict[str, tuple[str, Parameter]]:
+    """The keys of `path` for one network: `pretrain_network_g` and so on, each with the field that gathers its kind."""
+    kinds = (
+        ("pretrain_network_", "pretrain", str | None, "file of weights to start from"),
+        ("param_key_", "param_key", str | None, "which weights of that file: params or params_ema"),
+        ("strict_load_", "strict_load", bool | None, "whether the file must hold just the network's weights; true by default"),
+    )
+    short = network.removeprefix("network_")
+    return {prefix + short: (kind, Parameter(prefix + short, hint, None, doc)) for prefix, kind, hint, doc in kinds}
+
+
 @dataclass(frozen=True)
 class PathOptions:
     """`path`.  For each network X: `pretrain_network_X`, `param_key_X` (params or params_ema), `strict_load_X`.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,49 @@ MAX_NODES = 20_000  # an option file has a few hundred; anchors that multiply to
 
 
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number (YAML 1.1, as PyYAML reads it, asks for 1.0e-4)."""
+    """Safe YAML whose plain words mean what they seem to, as in YAML 1.2: 1e-4 is a number, 010 is ten.
+
+    In YAML 1.1, as PyYAML reads it, 1e-4 is text, 010 eight, 1:30 ninety, `no` false and 2024-01-01 a date.  Here all but true,
+    false, ~ and decimal numbers is text, which is refused where a number is expected.
+    """
 
 
-_Loader.yaml_implicit_resolvers = copy.deepcopy(yaml.SafeLoader.yaml_implicit_resolvers)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9][0-9_]*", "-+0123456789"),
+    ("float", r"[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", "<<", "<"),  # to say that it is not read
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _number(kind: type) -> Callable[[yaml.Loader, yaml.Node], Any]:
+    """What makes an int or float of a scalar, also where its tag is written (`!!float 1e-4`)."""
+    return lambda loader, node: kind(re.sub(r"\.(?=inf|nan)", "", loader.construct_scalar(node).replace("_", "").lower()))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(float))
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that this loader and those of YAML 1.1 read alike: 'yes' and '1e-4' as text are quoted."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_Loader.yaml_implicit_resolvers.get(first, ()), *yaml.SafeLoader.yaml_implicit_resolvers.get(first, ())]
+    for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeLoader.yaml_implicit_resolvers}
+}
+
+
+def to_yaml(data: Any, inline: bool = False) -> str:
+    """Plain data as YAML that loads to the same; `inline`: in one line."""
+    if inline:
+        text = yaml.dump([data], Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+        return text.strip()[1:-1]
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 @dataclass
@@ -47,7 +83,17 @@ class Tree:
     def located(self, error: OptionError) -> OptionError:
         """The error with file, line and the key's full path in its sentence."""
         key = f"{errors.dotted(error.path)}: " if error.path else ""
-        return OptionError(f"{self.place(error.path)}: {key}{error.message}", error.path)
+        return OptionError(f"{self.place(error.path)}: {key}{error.message}{self._left_over(error.path)}", error.path)
+
+    def _left_over(self, path: errors.Path) -> str:
+        """What to do where a key is wrong because --set has changed the class of its section."""
+        section = path[:-1]
+        changed = self.places.get((*section, "type"), "")
+        if not changed.startswith("--set") or self.places.get(path, "").startswith("--set"):
+            return ""
+        return (
+            f"; `{changed}` keeps the section's other keys: to replace it, --set '{errors.dotted(section)}={{type: ..., ...}}'"
+        )
 
     def put(self, path: errors.Path, value: Any, place: str) -> None:
         """Set one key, making the sections on the way to it."""

@@ -1,36 +1,53 @@
-"""Keys of published option files that have no meaning here: what happens instead, and why.
+"""Keys of published option files that are not read here: what happens instead, and why.
 
-Each is named once in the log.  `*` stands for any one key.
+Those in WITHOUT_MEANING change nothing and are named once in the log.  Those in SAID_OTHERWISE would change the training,
+and are refused with what to write.  `*` stands for any one key.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from facerestore.errors import dotted
+from facerestore.errors import OptionError, Path, dotted
+
+PREFETCHED = "batches are always prefetched, by the workers and to the device"
 
 WITHOUT_MEANING = {
     ("find_unused_parameters",): "gradients are exchanged phase by phase, unused parameters or not",
-    ("datasets", "*", "prefetch_mode"): "batches are always prefetched, by the workers and to the device",
-    ("datasets", "*", "num_prefetch_queue"): "batches are always prefetched, by the workers and to the device",
+    ("datasets", "*", "prefetch_mode"): PREFETCHED,
+    ("datasets", "*", "num_prefetch_queue"): PREFETCHED,
+    ("datasets", "*", "pin_memory"): "memory is pinned wherever there is a GPU",
+    ("datasets", "*", "persistent_workers"): "workers always stay from one epoch to the next",
     ("datasets", "*", "phase"): "the entry's key (train, val, test_1) says it",
     ("dist_params", "port"): "torchrun --master-port says it",
     ("logger", "wandb"): "curves are written for TensorBoard and into report.html",
     ("train", "manual_seed"): "the seed is the one at the top of the file",
 }
 
+SAID_OTHERWISE = {
+    ("train", "use_grad_clip"): "give the bound itself: `clip_grad_norm: 0.01`",
+    ("path", "pretrain_model_g"): "BasicSR calls it `pretrain_network_g` now",
+    ("path", "pretrain_model_d"): "BasicSR calls it `pretrain_network_d` now",
+    ("path", "strict_load"): "say for which network: `strict_load_g`",
+}
 
-def remove_meaningless(data: dict[str, Any]) -> list[str]:
-    """Take those keys out of `data` and return a note for each."""
+
+def settle_upstream(data: dict[str, Any]) -> list[str]:
+    """Take the keys without meaning out of `data` and return a note for each; OptionError for one that is said otherwise."""
+    for pattern, instead in SAID_OTHERWISE.items():
+        for path, _ in _matches(data, pattern):
+            raise OptionError(f"`{path[-1]}` is not read here: {instead}", path)
     notes = []
     for pattern, reason in WITHOUT_MEANING.items():
-        for path, section in _matches(data, pattern, ()):
+        for path, section in _matches(data, pattern):
             del section[path[-1]]
             notes.append(f"`{dotted(path)}` is not read: {reason}")
     return notes
 
 
-def _matches(section: Any, pattern: tuple[str, ...], at: tuple[str, ...]):
+def _matches(section: Any, pattern: Path, at: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The paths of `section` that `pattern` fits, each with the section that holds its last key."""
     if not isinstance(section, dict):
         return
     for key in list(section) if pattern[0] == "*" else [pattern[0]]:

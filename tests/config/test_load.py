@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from facerestore.config import load_options
+from facerestore.config.tree import from_file, to_yaml
 from facerestore.errors import OptionError
 
 GOOD = """\
@@ -207,6 +209,8 @@ def test_a_copy_must_be_of_a_network_that_is_alike(tmp_path):
         ("val.metrics={method: {type: calculate_psnr}}", "scores.csv has a column of that name"),
         ("val.num_samples=3", "has no option `num_samples`"),
         ("train.optim_g.type=LBFGS", "there is no optimizer 'LBFGS'"),
+        ("train.optim_g={type: SGD, lr: 0.1, nesterov: true}", "SGD cannot be built with these keywords"),
+        ("train.optim_g={type: Adam, lr: 0.1, foreach: true, fused: true}", "cannot be built with these keywords"),
         ("train={1: 2}", "`train`"),
         ("network_g={1: 2}", "`type`"),
         ("network_g=3", "section"),
@@ -289,3 +293,127 @@ def test_what_the_training_does_not_live_to_see_is_noted(tmp_path, override, tol
 def test_a_method_s_own_iterations_are_noted_too():
     options = load_options(Path(__file__).parents[2] / "options/debug/srgan.yml", ["train.net_d_init_iters=10"])
     assert any("`train.net_d_init_iters` (the generator is not updated up to this iteration) is 10" in n for n in options.notes)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        ("1:30", "not '1:30'"),
+        ("0x10", "not '0x10'"),
+        ("yes", "not 'yes'"),
+        ("2024-01-01", "not '2024-01-01'"),
+        ("!!int x", "YAML"),
+    ],
+)
+def test_what_only_yaml_1_1_takes_for_a_number_is_none(tmp_path, number, hint):
+    assert hint in refusal(tmp_path, GOOD.replace("total_iter: 10", f"total_iter: {number}"))
+
+
+@pytest.mark.parametrize(("number", "value"), [("010", 10), ("08", 8), ("1_000", 1000), ("!!float 5e3", 5000), ("5e3", 5000)])
+def test_numbers_are_what_they_seem(tmp_path, number, value):
+    assert load_options(written(tmp_path, GOOD.replace("total_iter: 10", f"total_iter: {number}"))).train.total_iter == value
+
+
+def test_yes_and_no_are_neither_true_nor_false(tmp_path):
+    text = GOOD.replace("count: 4", "count: 4\n    use_hflip: {}")
+    assert "must be true or false, not 'no'" in refusal(tmp_path, text.format("no"))
+    assert load_options(written(tmp_path, text.format("True"))).datasets["train"].component["use_hflip"] is True
+    assert load_options(written(tmp_path, GOOD.replace("name: run", "name: on"))).name == "on"
+    assert "(in quotes it is text)" in refusal(tmp_path, GOOD.replace("name: run", "name: 001"))
+
+
+@pytest.mark.parametrize(
+    "value", ["yes", "010", "1e-4", "1:30", "a: b", "# x", "", "~", "é", None, True, 1.0, 1e-7, [1, {"a": "b"}]]
+)
+def test_yaml_that_is_written_loads_to_the_same(tmp_path, value):
+    for inline in (True, False):
+        text = f"a: {to_yaml(value, inline=True)}\n" if inline else to_yaml({"a": value})
+        assert from_file(written(tmp_path, text)).data == {"a": value}
+        assert yaml.safe_load(text) == {"a": value}, "other readers of YAML must understand it too"
+
+
+def test_set_type_says_what_becomes_of_the_section_s_other_keys(tmp_path):
+    message = refusal(tmp_path, GOOD, "network_g.type=SRVGGNetCompact")
+    assert "run.yml:13: network_g.num_block: SRVGGNetCompact has no option `num_block`" in message
+    assert "keeps the section's other keys: to replace it, --set 'network_g={type: ..., ...}'" in message
+    assert "keeps" not in refusal(tmp_path, GOOD, "network_g.type=SRVGGNetCompact", "network_g.num_block=2")
+    assert "keeps" not in refusal(tmp_path, GOOD, "network_g={type: SRVGGNetCompact, num_block: 2}")
+    options = load_options(written(tmp_path, GOOD), ["train.optim_g.type=AdamW"])
+    assert (options.train.optimizers["optim_g"].type, options.train.optimizers["optim_g"].lr) == ("AdamW", 1e-4)
+
+
+def test_published_keys_that_would_change_the_training_say_what_to_write(tmp_path):
+    assert "run.yml:16: train.use_grad_clip" in refusal(
+        tmp_path, GOOD.replace("  total_iter: 10\n", "  total_iter: 10\n  use_grad_clip: true\n")
+    )
+    assert "`pretrain_network_g`" in refusal(tmp_path, GOOD + "path: {pretrain_model_g: x.pth}\n")
+
+
+def test_path_keys_of_networks_that_the_file_has_not(tmp_path):
+    """Published files carry them; one that names a file of weights, or a network that no method has, is a mistake."""
+    path = "path: {{pretrain_network_d: {}, strict_load_d: true, param_key_d: params}}\n"
+    notes = load_options(written(tmp_path, GOOD + path.format("~"))).notes
+    assert [n for n in notes if "has no such network" in n] == list(notes) and len(notes) == 3
+    assert "pretrain_network_d" in refusal(tmp_path, GOOD + path.format("net_d.pth"))
+    assert "strict_load_q" in refusal(tmp_path, GOOD + "path: {strict_load_q: true}\n")
+
+
+def test_a_method_that_is_not_here_is_told_before_its_keys(tmp_path):
+    assert "run.yml:2: model_type" in refusal(tmp_path, GOOD.replace("SRModel", "RealESRGANModel\nl1_gt_usm: true"))
+
+
+BASICSR = """\
+name: 001_MSRResNet_x4
+model_type: SRModel
+scale: 4
+num_gpu: 1
+manual_seed: 0
+datasets:
+  train:
+    name: DIV2K
+    type: PairedImageDataset
+    dataroot_gt: datasets/DIV2K/HR
+    dataroot_lq: datasets/DIV2K/LR
+    meta_info_file: basicsr/data/meta_info/meta_info_DIV2K800sub_GT.txt
+    filename_tmpl: '{}'
+    io_backend: {type: disk}
+    gt_size: 128
+    use_hflip: true
+    use_rot: true
+    use_shuffle: true
+    num_worker_per_gpu: 6
+    batch_size_per_gpu: 16
+    dataset_enlarge_ratio: 100
+    prefetch_mode: ~
+    num_prefetch_queue: 4
+network_g: {type: MSRResNet, num_in_ch: 3, num_out_ch: 3, num_feat: 64, num_block: 16, upscale: 4}
+path: {pretrain_network_g: ~, param_key_g: params_ema, strict_load_g: true, strict_load_d: true, resume_state: ~}
+train:
+  ema_decay: 0.999
+  optim_g: {type: Adam, lr: !!float 2e-4, weight_decay: 0, betas: [0.9, 0.99]}
+  scheduler: {type: CosineAnnealingRestartLR, periods: [250000, 250000], restart_weights: [1, 1], eta_min: !!float 1e-7}
+  total_iter: 500000
+  warmup_iter: -1
+  pixel_opt: {type: L1Loss, loss_weight: 1.0, reduction: mean}
+  manual_seed: 0
+val:
+  val_freq: !!float 5e10
+  save_img: false
+  metrics:
+    psnr: {type: calculate_psnr, crop_border: 4, test_y_channel: false, better: higher}
+logger:
+  print_freq: 100
+  save_checkpoint_freq: !!float 5e3
+  use_tb_logger: true
+  wandb: {project: ~, resume_id: ~}
+dist_params: {backend: nccl, port: 29500}
+find_unused_parameters: true
+"""
+
+
+def test_a_published_file_loads_as_it_is(tmp_path):
+    options = load_options(written(tmp_path, BASICSR))
+    assert options.logger.save_checkpoint_freq == 5000 and options.train.optimizers["optim_g"].betas == (0.9, 0.99)
+    idle = ["find_unused_parameters", "datasets.train.prefetch_mode", "datasets.train.num_prefetch_queue", "dist_params.port",
+            "logger.wandb", "train.manual_seed", "path.strict_load_d"]  # fmt: skip
+    assert [note.split("`")[1] for note in options.notes] == [*idle, "val.val_freq"]
