@@ -86,7 +86,7 @@ class _Reader:
         page_size = TREE.unpack_from(data, free)[0]
         _, flags, depth, *_, count, root = TREE.unpack_from(data, free + TREE.size)
         if flags:
-            raise DamagedError("holds another kind of table than names and pictures")
+            raise DamagedError("holds a table of another kind than names and pictures")
         return page_size, depth, count, root, *LAST.unpack_from(data, free + 2 * TREE.size)
 
     def entries(self) -> Iterator[tuple[bytes, Place]]:
@@ -111,10 +111,12 @@ class _Reader:
     def _place(self, page: bytes, start: int, value: int, size: int, flags: int) -> Place:
         if flags == OVERFLOW_VALUE:
             place = Place(PAGE_NUMBER.unpack_from(page, value)[0] * self.page_size + HEADER.size, size)
-        elif not flags and value + size <= len(page):
-            place = Place(start + value, size)
+        elif flags:
+            raise DamagedError("holds tables in a table, not names and pictures")
         else:
-            raise DamagedError("is damaged")
+            place = Place(start + value, size)
+            if value + size > len(page):
+                raise DamagedError("is damaged")
         if place.offset + place.size > self.length:
             raise DamagedError("is damaged")
         return place

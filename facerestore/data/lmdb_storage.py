@@ -72,9 +72,8 @@ class Lmdb:
             raise DataError(f"{where} cannot be read: {error.strerror or error}") from None
 
     def names(self) -> list[str]:
-        names, held = self._listed(), self.index.places
-        if names is None:
-            names = list(held)
+        held = self.index.places
+        names = self._listed(default=list(held))
         if missing := [name for name in names if name not in held]:
             raise DataError(
                 f"{self._file(LIST)} names {len(missing)} pictures that its {DATA} does not hold "
@@ -84,12 +83,12 @@ class Lmdb:
             raise DataError(f"LMDB {self.root}, named by `{self.key}`, holds no picture")
         return sorted(names, key=natural)
 
-    def _listed(self) -> list[str] | None:
-        """The names in meta_info.txt; None where there is none."""
+    def _listed(self, default: list[str]) -> list[str]:
+        """The names in meta_info.txt; `default` where there is none."""
         try:
             text = Path(self._file(LIST)).read_text(encoding="utf-8", errors="surrogateescape")
         except FileNotFoundError:
-            return None
+            return default
         except OSError as error:
             raise DataError(f"{self._file(LIST)} cannot be read: {error.strerror or error}") from None
         return list(dict.fromkeys(name for name, _ in _lines(text)))
@@ -133,8 +132,6 @@ class LmdbWriter:
     def __enter__(self) -> LmdbWriter:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            if (self.root / LIST).exists():
-                os.replace(self.root / LIST, self.root / PROGRESS)
             self._progress = open(self.root / PROGRESS, "a+", encoding="utf-8", errors="surrogateescape")
             self._lock()
             self.done = self._earlier()
@@ -170,7 +167,10 @@ class LmdbWriter:
     def _flush(self) -> None:
         """Write the batch; then note that it is written."""
         batch, self._batch = self._batch, []
+        if not batch:
+            return
         try:
+            (self.root / LIST).unlink(missing_ok=True)  # no longer complete
             while not self._written(batch):
                 self.map_size *= 2
                 self._lmdb.set_mapsize(self.map_size)
@@ -194,8 +194,13 @@ class LmdbWriter:
         """The lines of the pictures that are there."""
         self._progress.seek(0)
         text = self._progress.read()
-        if text and not text.endswith("\n"):  # cut off
+        if (self.root / LIST).exists():  # it was complete
+            text = (self.root / LIST).read_text(encoding="utf-8", errors="surrogateescape")
+            self._progress.truncate(0)
+            self._progress.write(text)
+        elif text and not text.endswith("\n"):  # cut off
             self._progress.write("\n")
+        self._progress.flush()
         data = self.root / DATA
         try:
             held = read_index(data) if data.exists() and data.stat().st_size else {}

@@ -1,7 +1,8 @@
 """Batches for training and for evaluation, read by worker processes or in the process itself.
 
 What comes out is the same for any number of workers.  What goes wrong in a worker is raised here as the DataError that
-it was; a worker that was killed or that stalls ends the run with a sentence instead of a wait.
+it was; a worker that was killed or that stalls ends the run with a sentence instead of a wait.  Whoever reads, a worker or
+the process itself, names a picture in the log that takes a minute (`watchdog.py`).
 """
 
 from __future__ import annotations
@@ -134,8 +135,8 @@ def worker_failures(name: str) -> Iterator[None]:
         text = str(error)
         if stalled := re.search(r"DataLoader timed out after (\d+)", text):
             raise DataError(
-                f"the loader of data set {name!r} gave no batch for {stalled[1]} seconds: its storage hangs, or its "
-                "workers are starved (fewer with num_worker_per_gpu, or 0 to see where it stops)"
+                f"the loader of data set {name!r} gave no batch for {stalled[1]} seconds: its storage hangs (then the "
+                "log names the picture), or its workers are starved (fewer with num_worker_per_gpu)"
             ) from error
         if gone := re.search(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)[^.]*", text):
             raise DataError(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from facerestore.data import image_io
 from facerestore.data.image_io import (
     PictureError,
     decode_image,
@@ -200,3 +204,104 @@ def test_what_is_no_picture_is_refused(data):
 def test_a_missing_picture_is_named(tmp_path):
     with pytest.raises(PictureError, match=r"gone\.png cannot be read: No such file"):
         read_image(tmp_path / "gone.png")
+
+
+def overwritten(data: bytes, at: int, filling: bytes) -> bytes:
+    return data[:at] + filling + data[at + len(filling) :]
+
+
+def photograph(**keywords) -> bytes:
+    """A JPEG with some 50 kB of coded data."""
+    data = io.BytesIO()
+    Image.fromarray(cv2.GaussianBlur(waves(0, 384, 384, noise=20.0), (5, 5), 1)).save(data, "jpeg", quality=90, **keywords)
+    return data.getvalue()
+
+
+JPEG_KINDS = [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 8}]
+
+
+@pytest.mark.parametrize("keywords", JPEG_KINDS, ids=str)
+def test_a_jpeg_whose_blocks_were_lost_is_refused(keywords):
+    """4096 bytes, as disks lose them: never written, or another file's."""
+    whole, rng = photograph(**keywords), np.random.default_rng(0)
+    assert np.array_equal(decode_image(whole, "a", strict=True), decode_image(whole, "a"))
+    found = {"zeros": 0, "noise": 0, "noise, strict": 0}
+    places = range(len(whole) // 4, len(whole) - 5000, len(whole) // 40)
+    for at in places:
+        for kind in found:
+            try:
+                decode_image(overwritten(whole, at, bytes(4096) if kind == "zeros" else rng.bytes(4096)), "a", "strict" in kind)
+            except PictureError as error:
+                assert str(error).startswith(("picture a is damaged", "picture a is truncated", "picture a cannot be decoded"))
+                found[kind] += 1
+    assert found["zeros"] == found["noise, strict"] == len(places) and found["noise"] >= 0.8 * len(places)
+
+
+def test_a_damaged_png_is_refused():
+    whole = as_png(Image.fromarray(waves(0, 96, 96, noise=20.0)))
+    for at in range(100, len(whole) - 100, len(whole) // 20):
+        with pytest.raises(PictureError, match="picture a cannot be decoded"):
+            decode_image(overwritten(whole, at, bytes([whole[at] ^ 16])), "a")
+
+
+def test_a_flat_jpeg_whose_codes_are_zeros_is_read(capfd):
+    data = io.BytesIO()
+    Image.new("RGB", (2048, 2048), (128, 128, 128)).save(data, "jpeg", optimize=True)
+    assert bytes(64) in data.getvalue() and (decode_image(data.getvalue(), "a") == 128).all()
+    assert not capfd.readouterr().err
+
+
+def test_what_others_write_while_a_jpeg_is_examined_is_passed_on(monkeypatch, capfd):
+    decode = image_io._decode
+
+    def chatty(data: bytes) -> np.ndarray | None:
+        os.write(2, b"another thread's line\n")
+        return decode(data)
+
+    monkeypatch.setattr(image_io, "_decode", chatty)
+    with pytest.raises(PictureError, match=r"damaged \(Corrupt JPEG data: "):
+        decode_image(overwritten(photograph(), 10000, b"\x55" * 3000), "a", strict=True)
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "another thread's line\nafterwards\n"
+
+
+def test_a_cmyk_jpeg_is_read():
+    image = cv2.GaussianBlur(waves(0, 48, 40, noise=0.0), (5, 5), 2)
+    data = io.BytesIO()
+    Image.fromarray(image).convert("CMYK").save(data, "jpeg", quality=95)
+    assert np.abs(decode_image(data.getvalue(), "a").astype(int) - image).mean() < 3
+
+
+@pytest.mark.parametrize("width, height", [(40000, 40000), (1 << 16, 1 << 16)])
+def test_a_picture_larger_than_opencvs_limit_is_named(width, height):
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(PictureError, match=r"picture large\.png has more pixels than OpenCV reads \(2\^30\): shrink or cut it"):
+        decode_image(data, "large.png")
+
+
+@pytest.mark.parametrize("error, said", [(PermissionError(13, "Permission denied"), "Permission denied"), (OSError("x"), "x")])
+def test_an_unreadable_picture_is_named(tmp_path, monkeypatch, error, said):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(PictureError, match=rf"picture .*a\.png cannot be read: {said}"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.undo()
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(PictureError, match=r"b\.png cannot be read: Is a directory"):
+        read_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("name", ["two words", "Gesicht ü", "顔", "a'b\"c", b"\xff".decode(errors="surrogateescape")])
+def test_names_of_any_letters(tmp_path, name):
+    image = waves(0, 8, 8, 0.0)
+    write_image(tmp_path / f"{name}.png", image)
+    assert np.array_equal(read_image(tmp_path / f"{name}.png"), image)
+    (tmp_path / f"{name}.png").write_bytes(b"")
+    with pytest.raises(PictureError, match="cannot be decoded"):
+        read_image(tmp_path / f"{name}.png")
