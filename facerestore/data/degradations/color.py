@@ -44,7 +44,7 @@ def sample_adjustments(
 def apply_color(image: np.ndarray, color: Color) -> np.ndarray:
     """float32 (H, W, 3), RGB in 0..255, changed as `color` says; in 0..255."""
     if color.shift:
-        image = _clipped(image + np.float32(color.shift))
+        image = _clipped(cv2.add(image, (*color.shift, 0.0)))
     if color.gray:
         image = to_gray(image)
     for name, factor in color.adjustments:

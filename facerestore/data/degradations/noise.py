@@ -7,10 +7,12 @@ Wang et al., Real-ESRGAN, ICCVW 2021, section 3.1.  Arrays are float32 (H, W, 3)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -62,13 +64,26 @@ def make_noise(image: np.ndarray, noise: Noise) -> np.ndarray:
     """The noise alone: float32, (H, W, 3), or (H, W, 1) where it is gray."""
     rng = np.random.default_rng(noise.seed)
     if isinstance(noise, GaussianNoise):
-        shape = (*image.shape[:2], 1 if noise.gray else 3)
-        return rng.standard_normal(shape, np.float32) * np.float32(noise.sigma)
+        return unit_normals(rng, (*image.shape[:2], 1 if noise.gray else 3)) * np.float32(noise.sigma)
     source = image @ np.array(LUMA, np.float32)[:, None] if noise.gray else image
     source = source.round().clip(0, 255)
     counts_per_level = poisson_levels(source) / 255
     counts = rng.poisson(source * counts_per_level)
     return ((counts / counts_per_level - source) * noise.scale).astype(np.float32)
+
+
+def unit_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 numbers of mean 0 and standard deviation 1: each one of 65536 equally likely quantiles of the normal curve.
+
+    They end at 4.32, which a picture of 8 bits does not show, and take a fifth of the time of exact ones.
+    """
+    return _normal_quantiles().take(rng.integers(len(_normal_quantiles()), size=shape, dtype=np.uint16))
+
+
+@lru_cache(maxsize=1)
+def _normal_quantiles() -> np.ndarray:
+    quantiles = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+    return (quantiles / quantiles.std()).astype(np.float32)
 
 
 def poisson_levels(levels: np.ndarray) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from facerestore.data.degradations.blur import Resizing, blur_and_resize, resize
@@ -115,4 +116,4 @@ def degrade(image: np.ndarray, degradation: Degradation, size: tuple[int, int]) 
 
 def to_levels(image: np.ndarray) -> np.ndarray:
     """float32 in 0..255 to uint8: clipped, rounded half to even."""
-    return np.rint(image.clip(0, 255)).astype(np.uint8)
+    return cv2.convertScaleAbs(cv2.max(image, 0.0))
