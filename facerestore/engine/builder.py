@@ -56,9 +56,9 @@ def build_networks(options: Options) -> dict[str, nn.Module]:
     Each is initialised from (manual_seed, key), so that adding one does not change the others.
     """
     networks: dict[str, nn.Module] = {}
-    for key in sorted(options.networks, key=lambda k: _is_copy(options.networks[k])):
+    for key in sorted(options.networks, key=lambda k: is_copy(options.networks[k])):
         section = options.networks[key]
-        if _is_copy(section):
+        if is_copy(section):
             networks[key] = copy.deepcopy(networks[section.weights])
         else:
             networks[key] = _initialised(key, section, options)
@@ -69,7 +69,7 @@ def build_networks(options: Options) -> dict[str, nn.Module]:
     return {key: networks[key] for key in options.networks}
 
 
-def _is_copy(section: NetworkOptions) -> bool:
+def is_copy(section: NetworkOptions) -> bool:
     return (section.weights or "").startswith("network_")
 
 

@@ -162,7 +162,7 @@ class LinearLR:
         return base * (self.start_factor + (self.end_factor - self.start_factor) * share)
 
     def turns(self) -> dict[str, int]:
-        return {"rate begins to move": self.start_iter + 2, "rate at its end": self.ends_at + 1}
+        return {"rate begins to move": self.start_iter + 2, "rate stays": self.ends_at + 2}
 
 
 def constant(position: int, base: float) -> float:
