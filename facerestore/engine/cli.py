@@ -30,8 +30,15 @@ def train_main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="16 iterations under the name debug_NAME: each printed, every eighth validated and saved",
     )
+    parser.add_argument(
+        "--preflight",
+        action="store_true",
+        help="run two iterations of every phase, a validation, a checkpoint and a resume in a temporary folder, "
+        "and say what is wrong and what time, memory and disk the training will take",
+    )
     given = parser.parse_args(arguments)
-    return _run(given, lambda options, world: train(options, world, given.auto_resume))
+    work = _preflight if given.preflight else train
+    return _run(given, lambda options, world: work(options, world, given.auto_resume))
 
 
 def test_main(arguments: list[str] | None = None) -> int:
@@ -39,6 +46,14 @@ def test_main(arguments: list[str] | None = None) -> int:
 
     given = _parser("Restore, measure and report what an option file says.").parse_args(arguments)
     return _run(given, test)
+
+
+def _preflight(options: Options, world: World, auto_resume: bool) -> None:
+    from facerestore.engine.preflight import preflight
+
+    if world.is_main:
+        print_options(options)
+    preflight(options, world, auto_resume)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
