@@ -28,45 +28,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from facerestore.data.image_io import write_image
 from facerestore.data.synthetic import DOMAINS, REGIONS, Face, render_face
-from facerestore.errors import DataError, UserError
+from facerestore.errors import DataError
+from scripts.common import Parser, run, whole
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 FIXED = ("size", "seed", "pictures_per_person", "domain", "domains_as_folders", "format")  # what a folder has one of
 
 
-class Parser(argparse.ArgumentParser):
-    """One sentence instead of the usage."""
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("make_synthetic_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for the pictures and labels")
-    parser.add_argument("--count", type=at_least(1), default=1000, help="how many pictures (default: 1000)")
-    parser.add_argument("--size", type=at_least(32), default=512, help="side of a picture in pixels (default: 512)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="which people and pictures (default: 0)")
-    parser.add_argument("--start", type=at_least(0), default=0, help="number of the first picture (default: 0)")
-    parser.add_argument(
-        "--pictures-per-person", type=at_least(1), default=1, help="pictures in a row of one person (default: 1)"
-    )
+    parser.add_argument("--count", type=whole(1), default=1000, help="how many pictures (default: 1000)")
+    parser.add_argument("--size", type=whole(32), default=512, help="side of a picture in pixels (default: 512)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="which people and pictures (default: 0)")
+    parser.add_argument("--start", type=whole(0), default=0, help="number of the first picture (default: 0)")
+    parser.add_argument("--pictures-per-person", type=whole(1), default=1, help="pictures in a row of one person (default: 1)")
     parser.add_argument("--domain", choices=DOMAINS, help="only faces of this domain")
     parser.add_argument("--domains-as-folders", action="store_true", help=f"sort pictures into {' and '.join(DOMAINS)}")
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="of the pictures (default: png)")
     parser.add_argument("--masks", action="store_true", help="also write masks/NAME.png, whose values number the regions")
-    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=whole(1), default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--sheet", action="store_true", help="also write sheet.jpg, an overview of the first 40 pictures")
     return parser.parse_args(argv)
-
-
-def at_least(low: int) -> Any:
-    def number(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low}, not {text!r}")
-        return int(text)
-
-    return number
 
 
 def draw(options: argparse.Namespace, index: int) -> dict[str, Any]:
@@ -169,19 +152,18 @@ def write_sheet(options: argparse.Namespace, lines: dict[int, dict[str, Any]], s
     cv2.imwrite(str(options.out / "sheet.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
+def make(options: argparse.Namespace) -> None:
+    if options.out.exists() and not options.out.is_dir():
+        raise DataError(f"{options.out} is a file: name a folder")
+    settle(options)
+    lines = draw_missing(options)
+    if options.sheet:
+        write_sheet(options, lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    try:
-        if options.out.exists() and not options.out.is_dir():
-            raise DataError(f"{options.out} is a file: name a folder")
-        settle(options)
-        lines = draw_missing(options)
-        if options.sheet:
-            write_sheet(options, lines)
-    except UserError as error:
-        print(f"make_synthetic_faces.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run("make_synthetic_faces.py", lambda: make(options))
 
 
 if __name__ == "__main__":
