@@ -22,7 +22,7 @@ from scripts.common import Parser, add_conversion_arguments, run, whole
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("create_lmdb.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--input", required=True, help="folder, .zip or .tar of pictures; keys are their names without ending")
+    parser.add_argument("--input", required=True, help="folder, .zip, .tar or LMDB of pictures; keys are their names")
     parser.add_argument("--output", required=True, help="the LMDB to make, NAME.lmdb")
     parser.add_argument("--size", type=whole(1), help="shrink to this shorter side; smaller pictures stay (default: no change)")
     parser.add_argument(

@@ -111,7 +111,7 @@ class Pictures:
 def walk(root: str) -> Iterator[str]:
     """Paths below `root` of all picture files; a folder that links lead to twice is walked once."""
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
         if real in seen:
@@ -120,6 +120,11 @@ def walk(root: str) -> Iterator[str]:
         for file in files:
             if is_picture(file):
                 yield Path(folder, file).relative_to(root).as_posix()
+
+
+def _refuse(error: OSError) -> None:
+    """os.walk passes over folders that it may not list, and their pictures would be missing in silence."""
+    raise DataError(f"folder {error.filename} cannot be read: {error.strerror or error}")
 
 
 def _selected(names: list[str], meta_info_file: str, root: str) -> list[str]:

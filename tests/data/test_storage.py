@@ -62,6 +62,33 @@ def test_a_missing_folder_is_named_with_its_option(tmp_path):
         Folder(str(tmp_path / "file"), "dataroot_gt").names()
 
 
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    folder(tmp_path, ["a", "closed/b"])
+    scan = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=r"folder .*closed cannot be read: Permission denied"):
+        Folder(str(tmp_path), "key").names()
+
+
+def test_names_of_any_letters_and_links_to_nothing(tmp_path):
+    names = ["Gesicht ü", "a'b", "two words", "顔", b"\xff".decode(errors="surrogateescape")]
+    folder(tmp_path, names)
+    pictures = Pictures(str(tmp_path), "key")
+    assert sorted(pictures.names) == sorted(names)
+    assert all(pictures.read(name).shape == (24, 20, 3) for name in names)
+    (tmp_path / "z.png").symlink_to("nowhere")
+    pictures = Pictures(str(tmp_path), "key")
+    assert "z" in pictures.names
+    with pytest.raises(PictureError, match=r"z\.png cannot be read: No such file"):
+        pictures.read("z")
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DataError, match=r"named by `dataroot_lq`, holds no picture \(files that end with .*\.png"):
