@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Meta
 
 from facerestore.data.base import FaceDataset, Mean, OnBadImage, SampleKey, Std
+from facerestore.data.components import Components, read_components
 from facerestore.data.degradations.blur import Resizing, resize
 from facerestore.data.degradations.color import Color, apply_color, sample_adjustments, sample_shift, to_gray
 from facerestore.data.degradations.kernels import KernelType, check_kernel_choice
@@ -29,7 +30,9 @@ from facerestore.data.degradations.masks import (
 )
 from facerestore.data.degradations.pipeline import Degradation, FaceDegradation, degrade, to_levels
 from facerestore.data.image_io import PictureError
+from facerestore.data.latents import Latents, read_latents
 from facerestore.data.storage import IOBackend, Pictures
+from facerestore.data.tables import OnMissing
 from facerestore.errors import OptionError
 from facerestore.registry import DATASETS
 
@@ -41,6 +44,7 @@ Deviation = Annotated[float, Meta(ge=0, le=255)]
 Quality = Annotated[float, Meta(ge=0, le=100)]
 Gain = Annotated[float, Meta(ge=0, le=100)]
 MaskType = Literal["brush", "free_form", "polygons"]
+Enlargement = Annotated[float, Meta(gt=0, le=10)]
 Turns = Annotated[float, Meta(ge=-0.5, le=0.5)]
 
 LARGE = ("blur_sigma", "downsample_range", "noise_range", "jpeg_range")  # what `lq_large` has ranges of its own for
@@ -91,6 +95,13 @@ class DegradedFaces(FaceDataset):
         saturation: factors, from ... to; ~ leaves it alone
         hue: turns around the circle, from ... to; ~ leaves it alone
         gray_prob: how often the degraded picture is gray
+        crop_components: whether samples hold the boxes of eyes and mouth (and nose, where the file has it)
+        component_path: file of the face parts: scripts/prepare_landmarks.py's JSON, or upstream's .pth
+        eye_enlarge_ratio: by how much the boxes of the eyes are enlarged
+        nose_enlarge_ratio: likewise of the nose
+        mouth_enlarge_ratio: likewise of the mouth
+        on_missing: what happens where a picture stands in no such file: stop, or skip it
+        legacy: whether mirrored boxes lie a pixel too far to the right, as published
     """
 
     dataroot_gt: str
@@ -121,6 +132,13 @@ class DegradedFaces(FaceDataset):
     saturation: tuple[Gain, Gain] | None = (0.0, 1.5)
     hue: tuple[Turns, Turns] | None = (-0.1, 0.1)
     gray_prob: Share | None = None
+    crop_components: bool = False
+    component_path: str | None = None
+    eye_enlarge_ratio: Enlargement = 1.0
+    nose_enlarge_ratio: Enlargement = 1.0
+    mouth_enlarge_ratio: Enlargement = 1.0
+    on_missing: OnMissing = "stop"
+    legacy: bool = False
 
     ranges: ClassVar[tuple[str, ...]] = (
         "blur_sigma", "downsample_range", "noise_range", "poisson_scale_range", "jpeg_range",
@@ -138,17 +156,32 @@ class DegradedFaces(FaceDataset):
         check_kernel_choice(self.kernel_list, self.kernel_prob)
         if not self.downsample_modes:
             raise OptionError("`downsample_modes` is empty: name one at least", ("downsample_modes",))
+        if self.crop_components and self.component_path is None:
+            raise OptionError("`crop_components` needs `component_path`: the file of the face parts", ("crop_components",))
         self.gt = Pictures(self.dataroot_gt, "dataroot_gt", self.io_backend, self.meta_info_file)
 
     @cached_property
     def names(self) -> list[str]:
-        return self.gt.names
+        return self._known_names()
+
+    def _known_names(self) -> list[str]:
+        """The pictures that stand in every file that is asked for."""
+        return self.gt.names if self.components is None else self.components.names
+
+    @cached_property
+    def components(self) -> Components | None:
+        if not self.crop_components:
+            return None
+        return read_components(self.component_path, "component_path").select(self.gt.names, self.on_missing)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def name(self, index: int) -> str:
         return self.names[index]
+
+    def picture_shapes(self) -> dict[str, tuple[int, int]]:
+        return dict.fromkeys(("gt", "lq"), (self.side, self.side))
 
     @property
     @abstractmethod
@@ -164,11 +197,19 @@ class DegradedFaces(FaceDataset):
         """The sample's pictures, a pure function of the ground truth (mirrored already) and of what was drawn."""
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        draw = self.draw(rng)
-        gt = self._ground_truth(self.names[index])
-        pictures = self.render(cv2.flip(gt, 1) if draw.mirrored else gt, draw)
-        path = self.gt.path(self.names[index])
-        return pictures | {"gt_path": path, "lq_path": path}
+        name, draw = self.names[index], self.draw(rng)
+        gt = self._ground_truth(name)
+        sample = self.render(cv2.flip(gt, 1) if draw.mirrored else gt, draw)
+        return sample | self.labels(name, draw.mirrored) | {"gt_path": self.gt.path(name), "lq_path": self.gt.path(name)}
+
+    def labels(self, name: str, mirrored: bool) -> dict[str, np.ndarray]:
+        """What files know of a picture: boxes in pixels of the ground truth, `loc_left_eye` and so on, (4,) float32."""
+        if self.components is None:
+            return {}
+        eyes, nose, mouth = self.eye_enlarge_ratio, self.nose_enlarge_ratio, self.mouth_enlarge_ratio
+        ratios = {"left_eye": eyes, "right_eye": eyes, "nose": nose, "mouth": mouth}
+        boxes = self.components.boxes(name, self.side, mirrored, ratios, self.legacy)
+        return {f"loc_{part}": box for part, box in boxes.items()}
 
     def explain(self, key: SampleKey) -> dict[str, Any]:
         return described(self.draw(self.rng(key)))
@@ -273,11 +314,13 @@ class FFHQDegradationDataset(DegradedFaces):
 class FFHQBlindDataset(DegradedFaces):
     """CodeFormer's training data: `gt` (gt_size, gt_size, 3) and `lq` (in_size, in_size, 3), uint8 RGB, with their paths.
 
-    With `gen_inpaint_mask`, `lq` is the ground truth with white strokes, and `mask` (gt_size, gt_size, 1) is 255 there.
+    With `gen_inpaint_mask`, `lq` is the ground truth with white strokes, and `mask` (gt_size, gt_size, 1) is 255 there.  With
+    `latent_gt_path`, `latent_gt` (K,) int64 are the ground truth's codes, row by row.
 
     Args:
         gt_size: side of the ground truth in pixels
         in_size: side of `lq` in pixels
+        latent_gt_path: file of precomputed codes; without it a method computes them
         use_corrupt: whether `lq` is degraded
         gen_inpaint_mask: whether `lq` is masked, not degraded
         inpaint_masks: kinds of masks, each as often as the others
@@ -285,6 +328,10 @@ class FFHQBlindDataset(DegradedFaces):
 
     gt_size: Side = 512
     in_size: Side = 512
+    latent_gt_path: str | None = None
+    eye_enlarge_ratio: Enlargement = 1.4
+    nose_enlarge_ratio: Enlargement = 1.1
+    mouth_enlarge_ratio: Enlargement = 1.3
     blur_sigma: tuple[Sigma, Sigma] = (1.0, 15.0)
     downsample_range: tuple[Factor, Factor] = (4.0, 30.0)
     jpeg_range: tuple[Quality, Quality] | None = (30.0, 80.0)
@@ -302,6 +349,27 @@ class FFHQBlindDataset(DegradedFaces):
     @property
     def side(self) -> int:
         return self.gt_size
+
+    def picture_shapes(self) -> dict[str, tuple[int, int]]:
+        inputs = dict.fromkeys(self.provides - {"gt"}, (self.in_size, self.in_size))
+        return {"gt": (self.gt_size, self.gt_size), **inputs}
+
+    def _known_names(self) -> list[str]:
+        if self.latents is None:
+            return super()._known_names()
+        if self.use_hflip:
+            self.latents.codes(self.latents.names[0], mirrored=True)  # a file without them is refused before training
+        return self.latents.names
+
+    @cached_property
+    def latents(self) -> Latents | None:
+        if self.latent_gt_path is None:
+            return None
+        return read_latents(self.latent_gt_path, "latent_gt_path").select(super()._known_names(), self.on_missing)
+
+    def labels(self, name: str, mirrored: bool) -> dict[str, np.ndarray]:
+        codes = {} if self.latents is None else {"latent_gt": self.latents.codes(name, mirrored)}
+        return super().labels(name, mirrored) | codes
 
     def draw(self, rng: np.random.Generator) -> Draw:
         mirrored = self._draw_mirrored(rng)

@@ -10,10 +10,12 @@ import pytest
 
 from facerestore.data import build_dataset
 from facerestore.data.base import SampleKey
+from facerestore.data.components import components_json
 from facerestore.data.degradations.color import to_gray
 from facerestore.data.degradations.masks import make_mask
 from facerestore.data.image_io import PictureError, write_image
-from facerestore.errors import OptionError
+from facerestore.data.latents import write_latents
+from facerestore.errors import DataError, OptionError
 from tests import parity
 from tests.data.degradations.distribution import check_distribution
 from tests.data.pictures import folder, waves
@@ -213,3 +215,63 @@ def test_results_do_not_depend_on_opencvs_threads(faces):
         found.append([data[key]["lq"] for key in keys])
     cv2.setNumThreads(-1)
     assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def components_file(root: Path, names: list[str]) -> str:
+    parts = {"left_eye": [20.5, 25.0, 6.0], "right_eye": [42.0, 26.5, 7.0], "mouth": [31.0, 48.0, 9.0]}
+    write_components = {name: {k: [x + i, y, h] for k, (x, y, h) in parts.items()} for i, name in enumerate(names)}
+    path = root / "parts.json"
+    path.write_text(components_json(write_components, size=64))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_belong_to_their_picture_at_every_epoch(kind, faces, tmp_path):
+    file = components_file(tmp_path, [f"{i:08d}" for i in range(6)])  # upstream's names have more digits than FFHQ's files
+    data = dataset(faces, kind, use_hflip=True, crop_components=True, component_path=file, eye_enlarge_ratio=1.4)
+    kinds = set()
+    for epoch in range(8):
+        for index in (4, 1):
+            key = SampleKey(index, epoch)
+            mirrored = data.explain(key)["mirrored"]
+            x, half = (63 - (42.0 + index), 1.4 * 7.0) if mirrored else (20.5 + index, 1.4 * 6.0)
+            y = 26.5 if mirrored else 25.0
+            expected = [x - half + 1, y - half + 1, x + half, y + half]
+            assert data[key]["loc_left_eye"].numpy() == pytest.approx(expected)
+            kinds.add(mirrored)
+    assert kinds == {True, False}
+
+
+def test_legacy_boxes_are_mirrored_as_published(faces, tmp_path):
+    options = {"use_hflip": True, "crop_components": True, "component_path": components_file(tmp_path, ["00000"])}
+    boxes = []
+    for legacy in (False, True):
+        data = dataset(faces, on_missing="skip", legacy=legacy, **options)
+        assert len(data) == 1
+        key = next(SampleKey(0, epoch) for epoch in range(20) if data.explain(SampleKey(0, epoch))["mirrored"])
+        boxes.append(data[key]["loc_mouth"])
+    assert (boxes[1] - boxes[0]).tolist() == [1, 0, 1, 0]
+
+
+def test_pictures_without_boxes_or_codes_are_told(faces, tmp_path):
+    with pytest.raises(OptionError, match="needs `component_path`"):
+        dataset(faces, crop_components=True)
+    data = dataset(faces, crop_components=True, component_path=components_file(tmp_path, ["00000", "00001"]))
+    with pytest.raises(DataError, match="no entry for 4 of the 6 pictures"):
+        len(data)
+
+
+def test_stored_codes_are_those_of_the_picture_or_of_its_mirror_image(faces, tmp_path):
+    names = [f"{i:05d}" for i in range(5)]
+    orig = {n: np.full((4, 4), int(n)) for n in names}
+    write_latents(tmp_path / "codes.pth", orig, {n: codes + 100 for n, codes in orig.items()})
+    options = {"latent_gt_path": str(tmp_path / "codes.pth"), "on_missing": "skip", "use_hflip": True}
+    data = dataset(faces, "FFHQBlindDataset", **options)
+    assert [data.name(i) for i in range(len(data))] == names
+    for epoch in range(6):
+        key = SampleKey(3, epoch)
+        codes = data[key]["latent_gt"]
+        assert codes.shape == (16,) and (codes == (103 if data.explain(key)["mirrored"] else 3)).all()
+    write_latents(tmp_path / "codes.pth", orig)
+    with pytest.raises(DataError, match="use_hflip"):
+        len(dataset(faces, "FFHQBlindDataset", **options))
