@@ -245,26 +245,35 @@ def _never_reached(method: type, options: Options) -> list[str]:
     ]
 
 
+def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """torch's, without those that need sparse gradients, a closure or matrices."""
+    found = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
+    return {n: c for n, c in found.items() if n not in ("Optimizer", "SparseAdam", "LBFGS", "Muon")}
+
+
 def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
     """The keywords of an optimizer, bound against its signature."""
-    known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
-    for other in ("Optimizer", "SparseAdam", "LBFGS"):  # the base, and those that need sparse gradients or a closure
-        known.pop(other, None)
+    known = optimizers()
     if optimizer.type not in known:
         hint = nearest(optimizer.type, known) or f" (it is one of {listed(sorted(known), 20)})"
         raise OptionError(f"there is no optimizer {optimizer.type!r}{hint}", ("train", key, "type"))
     cls = known[optimizer.type]
-    takes = inspect.signature(cls).parameters
-    keywords = [Parameter(n, hint, None, "") for n, hint in OPTIMIZER_KEYWORDS.items() if n in takes]
     given = {k: v for k, v in optimizer.component.items() if k != "type"}
-    bound = _at(("train", key), bind, keywords, given, optimizer.type, None, _names(OptimizerOptions))
-    if optimizer.betas is not None and "betas" not in takes:
+    bound = _at(("train", key), bind, optimizer_keywords(cls), given, optimizer.type, None, _names(OptimizerOptions))
+    if optimizer.betas is not None and "betas" not in inspect.signature(cls).parameters:
         raise OptionError(f"{optimizer.type} has no betas", ("train", key, "betas"))
-    try:  # keywords that clash, and optimizers that do not take a convolution's weights
-        cls([nn.Parameter(torch.zeros(1, 1, 1, 1, device="cpu"))], lr=optimizer.lr, **bound)
+    try:
+        cls([nn.Parameter(torch.zeros(1, device="cpu"))], lr=optimizer.lr, **bound)
     except (ValueError, TypeError, RuntimeError) as error:
         raise OptionError(f"{optimizer.type} cannot be built with these keywords ({error})", ("train", key)) from None
     return bound
+
+
+def optimizer_keywords(cls: type[torch.optim.Optimizer]) -> list[Parameter]:
+    """What an optimizer takes beside lr and betas (of Adafactor's eps, a pair, there is no need to speak)."""
+    takes = inspect.signature(cls).parameters
+    known = {name: hint for name, hint in OPTIMIZER_KEYWORDS.items() if name in takes}
+    return [Parameter(n, hint, takes[n].default, "") for n, hint in known.items() if not isinstance(takes[n].default, tuple)]
 
 
 def check_schedule(options: Options) -> list[str]:

@@ -70,6 +70,10 @@ class FaceDataset(Dataset, ABC):
         """What chance decided about the sample of `key`, in plain words and numbers; nothing by default."""
         return {}
 
+    def picture_shapes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of a sample's pictures by their key; empty where only the files tell."""
+        return {}
+
     def rng(self, key: SampleKey) -> np.random.Generator:
         """What the draws of a sample come from."""
         return np.random.default_rng(

@@ -52,7 +52,7 @@ class PairedImageDataset(FaceDataset):
             std: width in [0, 1] that becomes 1, by channel; 1 by default
             filename_tmpl: name of a low-resolution picture, where {} stands for the ground truth's ('{}x4')
             meta_info_file: text file that lists the ground truths to use, one a line; all by default
-            io_backend: {type: disk}
+            io_backend: {type: disk} or {type: lmdb}
             downsample: which bicubic shrinking makes the low-resolution picture where `dataroot_lq` is not given
             on_bad_image: what training does where a picture cannot be read: stop, or skip it for another
         """
@@ -82,6 +82,9 @@ class PairedImageDataset(FaceDataset):
 
     def lq_name(self, name: str) -> str:
         return counterpart(name, self.filename_tmpl)
+
+    def picture_shapes(self) -> dict[str, tuple[int, int]]:
+        return square_shapes(self.gt_size, self.scale) if self.gt_size else {}
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         name = self.names[index]
@@ -136,6 +139,11 @@ class PairedImageDataset(FaceDataset):
                 f"{len(extra)} of {len(lq_names)} pictures of {self.lq.root} have no counterpart in {self.gt.root}: "
                 f"{listed(extra, 5)}; remove them, or list the ground truths to use in a `meta_info_file`"
             )
+
+
+def square_shapes(side: int, scale: int) -> dict[str, tuple[int, int]]:
+    """Height and width of a square ground truth and of its low-resolution picture."""
+    return {"gt": (side, side), "lq": (side // scale, side // scale)}
 
 
 def counterpart(name: str, template: str) -> str:

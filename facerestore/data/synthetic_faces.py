@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from facerestore.data.augment import Crop, apply_crop, apply_flips, sample_crop, sample_flips
 from facerestore.data.base import FaceDataset, Mean, Scale, Side, Std
+from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.synthetic import DOMAINS, Face, render_face
 from facerestore.errors import OptionError
@@ -118,6 +119,9 @@ class SyntheticFaceDataset(FaceDataset):
             raise IndexError(f"the data set has {self.count} pictures, so none with the index {index}")
         picture = self.start + index
         return CACHE.get(self.world, picture, self.size, picture // self.pictures_per_person, self.domain)
+
+    def picture_shapes(self) -> dict[str, tuple[int, int]]:
+        return square_shapes(self.gt_size or self.size, self.scale)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         face = self.face(index)

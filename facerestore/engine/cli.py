@@ -9,18 +9,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
-import torch
-import yaml
-
 from facerestore.config import Options, load_options
 from facerestore.engine import distributed
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import start_logging
 from facerestore.errors import OptionError, UserError
-from facerestore.registry import ARCHS
 
 
 def train_main(arguments: list[str] | None = None) -> int:
+    from facerestore.engine.dry_run import dry_run_training
     from facerestore.engine.trainer import train
 
     parser = _parser("Train what an option file says.")
@@ -38,21 +35,23 @@ def train_main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     work = _preflight if given.preflight else train
-    return _run(given, lambda options, world: work(options, world, given.auto_resume))
+    return _run(given, lambda options, world: work(options, world, given.auto_resume), dry_run_training)
 
 
 def test_main(arguments: list[str] | None = None) -> int:
+    from facerestore.engine.dry_run import dry_run_testing
     from facerestore.engine.tester import test
 
     given = _parser("Restore, measure and report what an option file says.").parse_args(arguments)
-    return _run(given, test)
+    return _run(given, test, dry_run_testing)
 
 
 def _preflight(options: Options, world: World, auto_resume: bool) -> None:
+    from facerestore.engine.dry_run import dry_run_training
     from facerestore.engine.preflight import preflight
 
     if world.is_main:
-        print_options(options)
+        dry_run_training(options)
     preflight(options, world, auto_resume)
 
 
@@ -72,19 +71,21 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="who started the processes")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)  # old launchers pass it
     parser.add_argument(
-        "--dry-run", action="store_true", help="check all options, print them with the networks' sizes, and stop"
+        "--dry-run",
+        action="store_true",
+        help="check all options; print them with their defaults, the networks' sizes and the memory that is needed; and stop",
     )
     return parser
 
 
-def _run(given: argparse.Namespace, work: Callable[[Options, World], None]) -> int:
+def _run(given: argparse.Namespace, work: Callable[[Options, World], None], dry_run: Callable[[Options], None]) -> int:
     """Load the options and do the work; 0, or 2 after one sentence on what to mend, or 130 after Ctrl-C."""
     try:
         options = load_options(given.opt, [*given.set, *given.force_yml])
         if getattr(given, "debug", False):
             options = load_options(given.opt, [*given.set, *given.force_yml, *_debug_overrides(options)])
         if given.dry_run:
-            print_options(options)
+            dry_run(options)
             return 0
         world = distributed.start(given.launcher, options.dist_params.backend, options.num_gpu)
         start_logging(world.is_main)
@@ -108,18 +109,3 @@ def _debug_overrides(options: Options) -> list[str]:
     name = options.name if options.name.startswith("debug_") else f"debug_{options.name}"
     return [f"name={name}", "train.total_iter=16", "val.val_freq=8", "logger.print_freq=1",
             "logger.save_checkpoint_freq=8"]  # fmt: skip
-
-
-def print_options(options: Options) -> None:
-    """What would run: every option, every network's size, what a reader should know."""
-    with torch.device("meta"):
-        networks = {k: ARCHS.build(s.component, options.inherited, load_files=False) for k, s in options.networks.items()}
-    print(yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True).rstrip())
-    print()
-    for key, network in networks.items():
-        count = sum(p.numel() for p in network.parameters())
-        print(f"{key}: {type(network).__name__}, {count:,} parameters ({count * 4 / 2**20:.1f} MiB)")
-    for note in options.notes:
-        print(f"note: {note}")
-    print("not looked at: whether folders and files of weights are there")
-    print(f"{options.source}: all options are right")

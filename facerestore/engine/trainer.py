@@ -16,10 +16,9 @@ from itertools import chain, count
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import yaml
-
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
+from facerestore.config.tree import to_yaml
 from facerestore.data.base import FaceDataset
 from facerestore.data.loader import Loader, training_loader, worker_failures
 from facerestore.engine import distributed
@@ -92,7 +91,7 @@ def _train_in(
     """Resume where there is something to resume, and train to the end."""
     world = model.world
     if world.is_main:
-        atomic_write(folder / "options.yml", yaml.safe_dump(options.raw, sort_keys=False, allow_unicode=True))
+        atomic_write(folder / "options.yml", to_yaml(options.raw))
     start_logging(world.is_main, folder / f"train_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)
