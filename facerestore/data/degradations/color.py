@@ -49,6 +49,8 @@ def apply_color(image: np.ndarray, color: Color) -> np.ndarray:
         image = to_gray(image)
     for name, factor in color.adjustments:
         image = ADJUST[name](image, factor)
+    if color.gray and color.adjustments:  # whose rounding would bring back a trace of colour
+        image = cv2.merge([cv2.extractChannel(image, 0)] * 3)
     return image
 
 

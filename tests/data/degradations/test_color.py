@@ -49,6 +49,8 @@ def test_steps_are_taken_in_their_order():
 def test_gray_is_the_luma():
     gray = apply_color(PICTURE, Color(gray=True))
     assert np.allclose(gray, (PICTURE @ np.float32([0.299, 0.587, 0.114]))[..., None], atol=1e-3)
+    adjusted = apply_color(PICTURE, Color(gray=True, adjustments=(("saturation", 0.3), ("hue", 0.07), ("contrast", 1.2))))
+    assert (np.ptp(adjusted, axis=2) == 0).all()
     levels = to_gray(PICTURE.astype(np.uint8))
     assert levels.dtype == np.uint8 and np.abs(levels - gray).max() <= 1
 
