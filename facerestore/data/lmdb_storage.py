@@ -27,7 +27,7 @@ DATA, LIST = "data.mdb", "meta_info.txt"
 PROGRESS = "meta_info.txt.part"  # the list as long as pictures are missing
 LINE = re.compile(r"(.+)\.png \(\d+,\d+,\d+\) \d+")
 LONGEST = 511  # bytes of a key, as liblmdb is built
-BATCH, BATCH_BYTES = 1000, 64 << 20  # what is written at once: pictures, and their bytes
+BATCH, BATCH_BYTES = 200, 64 << 20  # what is written at once: pictures, and their bytes
 
 
 class Index(NamedTuple):
