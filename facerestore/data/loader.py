@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from facerestore.data.base import FaceDataset, SampleKey
 from facerestore.data.batch import Batch
+from facerestore.data.memory import keep_freed_memory
 from facerestore.data.sampler import StreamSampler
 from facerestore.errors import DataError, UserError
 
@@ -171,6 +172,7 @@ class _Evaluation(_Training):
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers themselves are the parallelism
+    keep_freed_memory()
     for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # the main process answers these, after it has saved
         signal.signal(asked_to_stop, signal.SIG_IGN)
 
