@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from facerestore.data import build_dataset
 from facerestore.data.base import SampleKey
@@ -15,6 +17,8 @@ from facerestore.data.degradations.color import to_gray
 from facerestore.data.degradations.masks import make_mask
 from facerestore.data.image_io import PictureError, write_image
 from facerestore.data.latents import write_latents
+from facerestore.data.lmdb_storage import LmdbWriter
+from facerestore.data.loader import training_loader
 from facerestore.errors import DataError, OptionError
 from tests import parity
 from tests.data.degradations.distribution import check_distribution
@@ -275,3 +279,36 @@ def test_stored_codes_are_those_of_the_picture_or_of_its_mirror_image(faces, tmp
     write_latents(tmp_path / "codes.pth", orig)
     with pytest.raises(DataError, match="use_hflip"):
         len(dataset(faces, "FFHQBlindDataset", **options))
+
+
+def batches(root: Path, count: int = 5, batch_size: int = 4, **loader) -> list:
+    options = {"use_hflip": True, "use_motion_kernel": True, "motion_kernel_prob": 0.3, "poisson_prob": 0.3, **COLORS}
+    data = build_dataset({"type": "FFHQBlindJointDataset", "dataroot_gt": str(root), **BLIND, **LARGE, **options})
+    return list(islice(training_loader(data, batch_size, seed=3, timeout=60, **loader), count))
+
+
+def same(one: list, other: list) -> bool:
+    keys = ("gt", "lq", "lq_large")
+    return len(one) == len(other) > 0 and all(torch.equal(a[k], b[k]) for a, b in zip(one, other, strict=True) for k in keys)
+
+
+def test_batches_do_not_depend_on_workers_processes_or_resumption(faces):
+    reference = batches(faces)
+    assert not same(reference[:1], reference[1:2])
+    for workers in (1, 4):
+        assert same(reference, batches(faces, num_workers=workers))
+    assert same(reference[3:], batches(faces, 2, start_batch=3, num_workers=1))  # in the middle of the third epoch
+    ranks = [batches(faces, batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
+    joined = [{k: torch.cat([a[k], b[k]]) for k in ("gt", "lq", "lq_large")} for a, b in zip(*ranks, strict=True)]
+    assert same(reference, joined)
+
+
+def test_an_lmdb_gives_the_samples_of_its_folder(faces, tmp_path):
+    with LmdbWriter(tmp_path / "faces.lmdb") as writer:
+        for file in sorted(faces.iterdir()):
+            writer.put(file.stem, file.read_bytes(), (64, 64, 3), 1)
+        writer.finish()
+    from_folder = dataset(faces, use_hflip=True)
+    from_lmdb = dataset(tmp_path / "faces.lmdb", use_hflip=True, io_backend={"type": "lmdb"})
+    for key in [SampleKey(1), SampleKey(5, 2, 1)]:
+        assert torch.equal(from_folder[key]["lq"], from_lmdb[key]["lq"])
