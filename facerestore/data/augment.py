@@ -5,7 +5,7 @@ So the ground truth and its low-resolution picture get the same, and any sample 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,13 @@ def sample_flips(rng: np.random.Generator, use_hflip: bool = False, use_rot: boo
     """
     horizontal, vertical, transpose = (rng.random(3) < 0.5).tolist()
     return Flips(use_hflip and horizontal, use_rot and vertical, use_rot and transpose)
+
+
+def described(crop: Crop | None, flips: Flips) -> dict[str, Any]:
+    """What was drawn, in plain words and numbers; without the two flips that are only done by `use_rot` and were not."""
+    place = {} if crop is None else {"crop": {"top": crop.top, "left": crop.left}}
+    turned = {"upside down": flips.vertical, "transposed": flips.transpose}
+    return {"mirrored": flips.horizontal} | {word: True for word, done in turned.items() if done} | place
 
 
 def apply_flips(image: np.ndarray, flips: Flips) -> np.ndarray:

@@ -8,8 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facerestore.data.augment import apply_crop, apply_flips, crop_to_multiple, sample_crop, sample_flips
-from facerestore.data.base import FaceDataset, Mean, OnBadImage, Scale, Side, Std
+from facerestore.data.augment import (
+    Crop,
+    Flips,
+    apply_crop,
+    apply_flips,
+    crop_to_multiple,
+    described,
+    sample_crop,
+    sample_flips,
+)
+from facerestore.data.base import FaceDataset, Mean, OnBadImage, SampleKey, Scale, Side, Std
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.storage import IOBackend, Pictures
 from facerestore.errors import DataError, OptionError, listed
@@ -96,19 +105,28 @@ class PairedImageDataset(FaceDataset):
                 + (f"`gt_size` {self.gt_size}" if self.gt_size else f"`scale` {self.scale}")
                 + f": lower `{'gt_size' if self.gt_size else 'scale'}`, or remove the picture"
             )
-        if self.gt_size:
-            rows, columns = (n // self.scale for n in gt.shape[:2])
-            crop = sample_crop(rng, rows, columns, self.gt_size // self.scale)
+        crop, flips = self._draw(gt, rng)
+        if crop:
             gt, lq = apply_crop(gt, crop.times(self.scale)), apply_crop(lq, crop) if self.lq else None
         if lq is None:
             lq = self._shrink(gt)
-        flips = sample_flips(rng, self.use_hflip, self.use_rot)
         return {
             "gt": apply_flips(gt, flips),
             "lq": apply_flips(lq, flips),
             "gt_path": self.gt.path(name),
             "lq_path": self.lq.path(self.lq_name(name)) if self.lq else self.gt.path(name),
         }
+
+    def explain(self, key: SampleKey) -> dict[str, Any]:
+        gt = crop_to_multiple(self.gt.read(self.names[key.index]), self.scale)
+        crop, flips = self._draw(gt, self.rng(key))
+        return described(crop.times(self.scale) if crop else None, flips)
+
+    def _draw(self, gt: np.ndarray, rng: np.random.Generator) -> tuple[Crop | None, Flips]:
+        """Which part of the low-resolution picture (all of it: None), and in which pose."""
+        rows, columns = (n // self.scale for n in gt.shape[:2])
+        crop = sample_crop(rng, rows, columns, self.gt_size // self.scale) if self.gt_size else None
+        return crop, sample_flips(rng, self.use_hflip, self.use_rot)
 
     def _read_lq(self, name: str, gt: np.ndarray) -> np.ndarray:
         lq = self.lq.read(self.lq_name(name))

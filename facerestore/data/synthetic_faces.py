@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from facerestore.data.augment import Crop, apply_crop, apply_flips, sample_crop, sample_flips
-from facerestore.data.base import FaceDataset, Mean, Scale, Side, Std
+from facerestore.data.augment import Crop, Flips, apply_crop, apply_flips, described, sample_crop, sample_flips
+from facerestore.data.base import FaceDataset, Mean, SampleKey, Scale, Side, Std
 from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.synthetic import DOMAINS, Face, render_face
@@ -125,11 +125,7 @@ class SyntheticFaceDataset(FaceDataset):
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         face = self.face(index)
-        crop = Crop(0, 0, self.size, self.size)
-        if self.gt_size:
-            cells, part = self.size // self.scale, self.gt_size // self.scale
-            crop = sample_crop(rng, cells, cells, part).times(self.scale)
-        flips = sample_flips(rng, self.use_hflip, self.use_rot)
+        crop, flips = self._draw(rng)
         gt = apply_crop(face.image, crop)
         sample = {
             "gt": apply_flips(gt, flips),
@@ -138,6 +134,18 @@ class SyntheticFaceDataset(FaceDataset):
             "lq_path": self.name(index),
         }
         return sample | (placed_labels(face, crop, flips.horizontal) if self.labels else {})
+
+    def explain(self, key: SampleKey) -> dict[str, Any]:
+        crop, flips = self._draw(self.rng(key))
+        return described(crop if self.gt_size else None, flips)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Crop, Flips]:
+        """Which part of the picture, and in which pose."""
+        crop = Crop(0, 0, self.size, self.size)
+        if self.gt_size:
+            cells, part = self.size // self.scale, self.gt_size // self.scale
+            crop = sample_crop(rng, cells, cells, part).times(self.scale)
+        return crop, sample_flips(rng, self.use_hflip, self.use_rot)
 
     def _shrink(self, gt: np.ndarray) -> np.ndarray:
         if self.scale == 1:

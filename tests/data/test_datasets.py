@@ -241,3 +241,25 @@ def test_a_set_without_any_good_picture_ends(gt, tmp_path):
 def test_other_faults_are_not_skipped(gt):
     with pytest.raises(DataError, match="smaller than"):
         paired(gt, gt_size=32, on_bad_image="skip")[0]
+
+
+@pytest.mark.parametrize("kind", ["paired", "synthetic"])
+def test_what_chance_decided_is_explained(gt, kind):
+    """The words are enough to make the sample from the picture."""
+    keywords = {"gt_size": 8, "scale": 4, "use_hflip": True, "use_rot": True}
+    if kind == "paired":
+        dataset, pictures = paired(gt, **keywords), [waves(i, 24, 20, noise=20.0) for i in range(4)]
+    else:
+        dataset = build_dataset({"type": "SyntheticFaceDataset", "count": 4, "size": 32} | keywords)
+        pictures = [dataset.face(i).image for i in range(4)]
+    seen = set()
+    for key in (SampleKey(i, epoch) for i in range(4) for epoch in range(8)):
+        words = dataset.explain(key)
+        seen |= words.keys()
+        part = pictures[key.index][words["crop"]["top"] :, words["crop"]["left"] :][:8, :8]
+        part = part[:, ::-1] if words["mirrored"] else part
+        part = part[::-1] if words.get("upside down") else part
+        part = part.swapaxes(0, 1) if words.get("transposed") else part
+        assert np.array_equal(dataset[key]["gt"].permute(1, 2, 0), part)
+    assert seen == {"mirrored", "upside down", "transposed", "crop"}
+    assert paired(gt).explain(SampleKey(0)) == {"mirrored": False}
