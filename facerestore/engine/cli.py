@@ -47,11 +47,11 @@ def test_main(arguments: list[str] | None = None) -> int:
 
 
 def _preflight(options: Options, world: World, auto_resume: bool) -> None:
-    from facerestore.engine.dry_run import dry_run_training
+    from facerestore.engine.dry_run import print_options
     from facerestore.engine.preflight import preflight
 
     if world.is_main:
-        dry_run_training(options)
+        print_options(options)
     preflight(options, world, auto_resume)
 
 

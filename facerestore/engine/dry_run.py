@@ -49,10 +49,7 @@ def dry_run_training(options: Options) -> None:
         raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
     if "train" not in options.datasets:
         raise OptionError(f"{options.source}: datasets: needs an entry `train`")
-    model = unallocated_model(options)
-    print(resolved_yaml(options, {k: o.param_groups[0]["betas"] for k, o in model.optimizers.items() if "betas" in o.defaults}))
-    _print_networks(model, options)
-    _print_training_memory(model, options)
+    _print_training_memory(print_options(options), options)
     for key in options.datasets:
         if key.startswith("val"):
             _print_restoring(key, options)
@@ -66,8 +63,7 @@ def dry_run_testing(options: Options) -> None:
     if not keys:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
     options = replace(options, train=None, datasets={k: options.datasets[k] for k in keys})
-    print(resolved_yaml(options, {}))
-    _print_networks(unallocated_model(options), options)
+    print_options(options)
     for key in keys:
         _print_restoring(key, options)
     for key, network in options.networks.items():
@@ -79,13 +75,18 @@ def dry_run_testing(options: Options) -> None:
     _print_end(options, f"would restore {names}{measured}, results in {folder}")
 
 
-def _print_networks(model: TrainingModel, options: Options) -> None:
+def print_options(options: Options) -> TrainingModel:
+    """Print the options in force and the networks' sizes; the model, which was built without memory, is returned."""
+    model = unallocated_model(options)
+    betas = {key: o.param_groups[0]["betas"] for key, o in model.optimizers.items() if "betas" in o.param_groups[0]}
+    print(resolved_yaml(options, betas))
     for key, network in model.networks.items():
         count = sum(p.numel() for p in network.parameters())
         frozen = ", frozen" if key in model.frozen else ""
         source = options.path.pretrain.get("network_" + key.removeprefix("net_"))
         weights = f", weights from {source}" if source else ""
         print(f"{key}: {type(network).__name__}, {count:,} parameters ({size(module_bytes([network]))}){frozen}{weights}")
+    return model
 
 
 def _print_training_memory(model: TrainingModel, options: Options) -> None:
