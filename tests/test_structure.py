@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from facerestore.registry import ARCHS, DATASETS, LOSSES, METRICS, MODELS, parameters_of
+from facerestore.registry import ARCHS, DATASETS, LOSSES, METRICS, MODELS, SCHEDULES, parameters_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "facerestore"
@@ -71,3 +74,65 @@ def test_every_file_says_what_it_is():
     for path in FILES:
         text = path.read_text()
         assert not text.strip() or ast.get_docstring(ast.parse(text)), path
+
+
+def loaded_names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def attributes_read(tree: ast.AST) -> set[str]:
+    """Attributes that a file looks up, also by name (`getattr(network, "upscale", None)`)."""
+    read = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+    return read | {name.value for name in looked_up(tree) if isinstance(name, ast.Constant)}
+
+
+def looked_up(tree: ast.AST) -> list[ast.expr]:
+    """What stands as a name in calls of getattr."""
+    calls = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "getattr")
+    return [call.args[1] for call in calls]
+
+
+def reads_field(tree: ast.AST, name: str) -> bool:
+    """Whether a file looks up a dataclass's field, also in a loop over names or by a name that it puts together."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    words = {n.value for f in functions for n in ast.walk(f) if isinstance(n, ast.Constant)}
+    begins = [text.values[0].value for text in looked_up(tree) if isinstance(text, ast.JoinedStr)]
+    return name in attributes_read(tree) | words or any(name.startswith(begin) for begin in begins)
+
+
+def only_stored(function: ast.FunctionDef, name: str) -> str | None:
+    """The attribute that a parameter is put into, where that is all that happens to it."""
+    uses = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(uses) == 1:
+            target, value = node.targets[0], node.value
+            pairs = (
+                zip(target.elts, value.elts, strict=True)
+                if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+                else [(target, value)]
+            )
+            for to, what in pairs:
+                if what is uses[0] and isinstance(to, ast.Attribute):
+                    return to.attr
+    return None
+
+
+@pytest.mark.parametrize("registry", [ARCHS, DATASETS, LOSSES, METRICS, MODELS, SCHEDULES], ids=lambda r: r.kind)
+def test_every_keyword_of_every_component_is_used(registry):
+    """So that a key of an option file that binds to a signature is also read."""
+    read = set().union(*(attributes_read(ast.parse(path.read_text())) for path in FILES))
+    for name in registry.names():
+        entry = registry.get(name)
+        if dataclasses.is_dataclass(entry):
+            files = {inspect.getsourcefile(c) for c in entry.__mro__ if c.__module__.startswith("facerestore")}
+            trees = [ast.parse(Path(file).read_text()) for file in files]
+            unread = [p.name for p in parameters_of(entry) if not any(reads_field(tree, p.name) for tree in trees)]
+            assert not unread, f"{name} never looks at its {unread}"
+            continue
+        function = entry.__init__ if inspect.isclass(entry) else entry
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        used = set().union(*(loaded_names(statement) for statement in tree.body))
+        for parameter in inspect.signature(entry).parameters:
+            assert parameter in used, f"{name} does nothing with its `{parameter}`"
+            attribute = only_stored(tree, parameter)
+            assert attribute is None or attribute in read, f"{name} stores `{parameter}` as {attribute}, which nobody reads"
