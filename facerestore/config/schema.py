@@ -213,7 +213,7 @@ class PathOptions:
     experiments_root: str = "experiments"
     results_root: str = "results"
     resume_state: str | None = None
-    ignore_resume_networks: list[str] = field(default_factory=list)
+    ignore_resume_networks: tuple[str, ...] = ()
     pretrain: dict[str, str] = derived()  # network_X -> file
     param_key: dict[str, str] = derived()
     strict_load: dict[str, bool] = derived()
