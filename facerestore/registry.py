@@ -32,11 +32,20 @@ class WeightFile:
     """A keyword that names a file of weights.  Declared in a class's `weight_files`; the builder loads it, not the class."""
 
     module: str = ""  # the part of the component that it fills ("" = all of it)
-    default: str | None = None  # "torchvision" = the file that torchvision publishes for the part's `vgg_type`
+    default: str | None = None  # a path; "torchvision" or "published" = a file that the part names, which is fetched
     required: bool = False  # whether the component is useless without
     extra_keys: bool = False  # whether the file may hold more than the part needs
     partial: bool = False  # whether the file may hold less than the part needs
     doc: str = "file of weights, or 'random'"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file of weights that its authors publish.  A part names it as `published`, or as `torchvision_name` one of theirs."""
+
+    url: str
+    name: str  # in torch's cache
+    sha256: str  # its first digits at least
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from facerestore.config import schema, upstream
 from facerestore.config.checks import optimizer_keywords, optimizers
 from facerestore.config.load import known_networks
 from facerestore.config.schema import own_fields
-from facerestore.registry import ARCHS, DATASETS, LOSSES, METRICS, MODELS, SCHEDULES, Parameter, parameters_of
+from facerestore.registry import ARCHS, DATASETS, LOSSES, METRICS, MODELS, SCHEDULES, Parameter, choices, parameters_of
 
 Json = dict[str, Any]
 BESIDE = {ARCHS: schema.NetworkOptions, DATASETS: schema.DatasetOptions, METRICS: schema.MetricOptions}
@@ -133,9 +134,16 @@ def _property(p: Parameter, whole: bool) -> Json:
         found = _choice(registry.kind, fitting, whole)
         found = found if p.required or registry is ARCHS else _or_null(found)
     else:
-        found = _draft7(msgspec.json.schema(p.hint))
+        found = _draft7(msgspec.json.schema(p.hint)) | _named_keys(p.hint)
     default = {} if p.required or p.part else {"default": msgspec.to_builtins(p.default)}
     return {**found, "description": p.doc, **default}
+
+
+def _named_keys(hint: Any) -> Json:
+    """The names that a dict's keys may have, of which msgspec's schema says nothing."""
+    dicts = (h for h in (hint, *typing.get_args(hint)) if typing.get_origin(h) is dict)
+    names = [name for h in dicts for name in choices(typing.get_args(h)[0])]
+    return {"propertyNames": {"enum": names}} if names else {}
 
 
 def _required(parameters: Iterable[Parameter]) -> list[str]:

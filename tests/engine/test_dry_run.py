@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,7 +12,9 @@ from torch import nn
 
 from facerestore.config import load_options
 from facerestore.config.resolved import plain, resolved
+from facerestore.data import build_dataset
 from facerestore.data.batch import Batch
+from facerestore.data.image_io import write_image
 from facerestore.engine import build_model
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
@@ -149,3 +152,13 @@ def test_no_file_is_read(capsys, tmp_path, monkeypatch):
     files = ["path.pretrain_network_g=no.pth", "train.perceptual_opt.weights=none.pth", "network_d.weights=nothing.pth"]
     said(train_main, capsys, "-opt", DEBUG / "srgan.yml", *(w for f in files for w in ("--set", f)))
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("gt_size", [None, 32])
+def test_data_sets_say_how_large_their_pictures_are(tmp_path, gt_size):
+    write_image(tmp_path / "face.png", np.zeros((48, 64, 3), np.uint8))
+    drawn = build_dataset({"type": "SyntheticFaceDataset", "count": 1, "size": 64, "scale": 4, "gt_size": gt_size})
+    read = build_dataset({"type": "PairedImageDataset", "dataroot_gt": str(tmp_path), "scale": 4, "gt_size": gt_size})
+    for dataset in (drawn, read):
+        shapes = {key: tuple(dataset[0][key].shape[1:]) for key in ("gt", "lq")}
+        assert dataset.picture_shapes() == (shapes if dataset is drawn or gt_size else {})
