@@ -1,7 +1,7 @@
 """Keys of published option files that are not read here: what happens instead, and why.
 
 Those in WITHOUT_MEANING change nothing and are named once in the log.  Those in SAID_OTHERWISE would change the training,
-and are refused with what to write.  `*` stands for any one key.
+and are refused with what to write.  `*` stands for any one key, and a class's name for any section of that `type`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from facerestore.errors import OptionError, Path, dotted
 
+NO_COPIES = "degraded copies are made from the ground truth, so none has a name of its own"
 PREFETCHED = "batches are always prefetched, by the workers and to the device"
 
 WITHOUT_MEANING = {
@@ -19,6 +20,8 @@ WITHOUT_MEANING = {
     ("datasets", "*", "num_prefetch_queue"): PREFETCHED,
     ("datasets", "*", "pin_memory"): "memory is pinned wherever there is a GPU",
     ("datasets", "*", "persistent_workers"): "workers always stay from one epoch to the next",
+    ("datasets", "FFHQBlindDataset", "filename_tmpl"): NO_COPIES,
+    ("datasets", "FFHQBlindJointDataset", "filename_tmpl"): NO_COPIES,
     ("datasets", "*", "phase"): "the entry's key (train, val, test_1) says it",
     ("dist_params", "port"): "torchrun --master-port says it",
     ("logger", "wandb"): "curves are written for TensorBoard and into report.html",
@@ -50,10 +53,14 @@ def _matches(section: Any, pattern: Path, at: Path = ()) -> Iterator[tuple[Path,
     """The paths of `section` that `pattern` fits, each with the section that holds its last key."""
     if not isinstance(section, dict):
         return
-    for key in list(section) if pattern[0] == "*" else [pattern[0]]:
-        if key not in section:
+    for key in list(section):
+        if pattern[0] not in ("*", key, _type_of(section[key])):
             continue
         if len(pattern) == 1:
             yield (*at, key), section
         else:
             yield from _matches(section[key], pattern[1:], (*at, key))
+
+
+def _type_of(section: Any) -> Any:
+    return section.get("type") if isinstance(section, dict) else None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from facerestore.config import load_options
 from facerestore.data import build_dataset
 from facerestore.data.base import SampleKey
 from facerestore.data.components import components_json
@@ -312,3 +313,37 @@ def test_an_lmdb_gives_the_samples_of_its_folder(faces, tmp_path):
     from_lmdb = dataset(tmp_path / "faces.lmdb", use_hflip=True, io_backend={"type": "lmdb"})
     for key in [SampleKey(1), SampleKey(5, 2, 1)]:
         assert torch.equal(from_folder[key]["lq"], from_lmdb[key]["lq"])
+
+
+# The keys of CodeFormer's published files for stages I to III, colourisation and inpainting
+CODEFORMER = {
+    "name": "FFHQ", "dataroot_gt": "datasets/ffhq/ffhq_512", "filename_tmpl": "{}", "io_backend": {"type": "disk"},
+    "in_size": 512, "gt_size": 512, "mean": [0.5] * 3, "std": [0.5] * 3, "use_hflip": True, "use_corrupt": True,
+    "blur_kernel_size": 41, "use_motion_kernel": False, "motion_kernel_prob": 0.001, "kernel_list": ["iso", "aniso"],
+    "kernel_prob": [0.5, 0.5], "blur_sigma": [0.1, 10], "downsample_range": [1, 12], "noise_range": [0, 15],
+    "jpeg_range": [60, 100], "latent_gt_path": None, "color_jitter_prob": 0.3, "color_jitter_shift": 20,
+    "color_jitter_pt_prob": 0.3, "gray_prob": 0.01, "num_worker_per_gpu": 2, "batch_size_per_gpu": 4,
+    "dataset_enlarge_ratio": 100, "prefetch_mode": None,
+}  # fmt: skip
+STAGE_3 = {
+    "blur_sigma_large": [1, 15], "downsample_range_large": [4, 30], "noise_range_large": [0, 20], "jpeg_range_large": [30, 80]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("FFHQBlindDataset", {}), ("FFHQBlindDataset", {"gen_inpaint_mask": True}), ("FFHQBlindJointDataset", STAGE_3)],
+)
+def test_the_published_keys_load_and_those_without_meaning_are_named(kind, more):
+    options = load_options(
+        {
+            "name": "published",
+            "model_type": "SRModel",
+            "datasets": {"train": {"type": kind, **CODEFORMER, **more}},
+            "network_g": {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "scale": 1},
+            "train": {"total_iter": 1, "optim_g": {"type": "Adam", "lr": 1e-4}, "pixel_opt": {"type": "L1Loss"}},
+        },
+        ["datasets.train.mean=[0, 0, 0]", "datasets.train.std=[1, 1, 1]"],
+    )
+    assert options.datasets["train"].batch_size_per_gpu == 4
+    assert [note.split()[0] for note in options.notes] == ["`datasets.train.prefetch_mode`", "`datasets.train.filename_tmpl`"]
