@@ -220,6 +220,8 @@ def _check_training(method: type, options: Options) -> list[str]:
             hint = nearest(key, method.optimizer_networks) or f" (it has {listed(list(method.optimizer_networks))})"
             raise OptionError(f"{options.model_type} has no optimizer `{key}`{hint}", ("train", key))
         check_optimizer(key, optimizer)
+        if optimizer.lr == 0:
+            notes.append(f"`train.{key}.lr` is 0: what it steps stays as it is")
     present = {schema.net_of(key) for key in options.networks}
     for key, networks in method.optimizer_networks.items():
         if key not in train.optimizers and not present.isdisjoint(networks):

@@ -290,6 +290,12 @@ def test_what_the_training_does_not_live_to_see_is_noted(tmp_path, override, tol
     assert all("ends with" in note for note in notes)
 
 
+def test_a_learning_rate_of_0_is_noted(tmp_path):
+    assert load_options(written(tmp_path, GOOD.replace("1e-4", "0"))).notes == (
+        "`train.optim_g.lr` is 0: what it steps stays as it is",
+    )
+
+
 def test_a_method_s_own_iterations_are_noted_too():
     options = load_options(Path(__file__).parents[2] / "options/debug/srgan.yml", ["train.net_d_init_iters=10"])
     assert any("`train.net_d_init_iters` (the generator is not updated up to this iteration) is 10" in n for n in options.notes)
