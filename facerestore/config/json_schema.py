@@ -53,7 +53,7 @@ def components() -> dict[str, dict[str, list[Parameter]]]:
 def _component(kind: str, name: str) -> Json:
     """The keys of one class; which of them are required says who refers to it."""
     keys = {p.name: _property(p, whole=False) for p in components()[kind][name]}
-    idle = _idle("datasets", "*") if kind == DATASETS.kind else {}
+    idle = _idle("datasets", "*") | _idle("datasets", name) if kind == DATASETS.kind else {}
     return _object({**idle, **keys, "type": {"const": name}})
 
 
