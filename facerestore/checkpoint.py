@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from facerestore.errors import CheckpointError, listed
 from facerestore.files import atomic_write
-from facerestore.registry import ARCHS, WeightFile
+from facerestore.registry import ARCHS, PublishedFile, WeightFile
 
 State = dict[str, Tensor]
 STATE_KEYS = ("params_ema", "params", "state_dict", "g_ema")  # where published files keep their weights, best first
@@ -99,7 +99,7 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
     if value == "random":
         return
     part = component.get_submodule(declared.module)
-    state = torchvision_weights(part.vgg_type) if value == "torchvision" else read_checkpoint(value).state()
+    state = read_checkpoint(declared_path(part, keyword, value)).state()
     if declared.extra_keys:
         own = part.state_dict()
         state = {k: v for k, v in state.items() if k in own}
@@ -108,19 +108,45 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
     load_weights(part, state, strict=not declared.partial)
 
 
-def torchvision_weights(name: str) -> State:
-    """ImageNet weights of `vgg19` and the like: from torch's cache, or downloaded and checked against their hash."""
+def declared_path(part: nn.Module, keyword: str, value: str) -> str | Path:
+    """Where the file lies that the options name for `part`.  What is published is fetched first, if it is not there yet.
+
+    Args:
+        part: the module that it fills
+        keyword: the option that names it
+        value: a path, or 'torchvision' or 'published'
+
+    Raises:
+        CheckpointError: it could not be fetched, or is not what was published
+    """
+    if value == "torchvision":
+        return fetched(_torchvision_file(part.torchvision_name), keyword)
+    return fetched(part.published, keyword) if value == "published" else value
+
+
+def _torchvision_file(name: str) -> PublishedFile:
+    """ImageNet weights of `vgg19` and the like, whose names end with the first digits of their hash."""
     import torchvision
 
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+    file = url.rsplit("/", 1)[-1]
+    return PublishedFile(url, file, file.removesuffix(".pth").rsplit("-", 1)[-1])
+
+
+def fetched(published: PublishedFile, keyword: str) -> Path:
+    """A published file in torch's cache, downloaded and checked against its hash where it is not there yet."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / published.name
+    if file.exists():
+        return file
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(published.url, str(file), hash_prefix=published.sha256)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"{file.name} is needed and could not be downloaded ({error}): fetch {weights.url}, and put it into "
-            f"{file.parent}, or name it as `weights`; to train without this loss, leave its section out"
+            f"{file.name} is needed and could not be downloaded ({error}): fetch {published.url}, and put it under this name "
+            f"into {file.parent}, or name it as `{keyword}`; to do without, leave the section out that asks for it"
         ) from None
+    return file
 
 
 def recognise(path: str | os.PathLike) -> tuple[str, dict[str, Any], Checkpoint]:

@@ -1,7 +1,8 @@
-"""Files that are either the old one or the whole new one, whatever happens in between."""
+"""Files that are either the old one or the whole new one, whatever happens in between; and what tells one from another."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -46,6 +47,15 @@ def atomic_write(path: str | os.PathLike, write: bytes | str | Callable[[BinaryI
         if isinstance(error, OSError):
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
         raise
+
+
+def digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _umask() -> int:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "checkpoint": BASE,
     "archs": BASE | {"archs"},
     "losses": BASE | {"losses", "archs"},  # a loss may look through a network's features
-    "metrics": BASE | {"metrics"},
+    "metrics": BASE | {"metrics", "archs", "data"},  # a metric may look through a network, or at half of a picture
     "data": BASE | {"data"},
     "config": BASE | {"config"},
     "models": BASE | {"models", "archs", "losses", "metrics", "data"},

@@ -59,7 +59,7 @@ class VGGFeatures(nn.Module):
                 raise OptionError(f"{vgg_type} has no layer called {name!r}{hint}", ("layer_name_list",))
         if not layer_name_list:
             raise OptionError("no layer is named whose features would be returned", ("layer_name_list",))
-        self.vgg_type, self.use_input_norm, self.range_norm = vgg_type, use_input_norm, range_norm
+        self.torchvision_name, self.use_input_norm, self.range_norm = vgg_type, use_input_norm, range_norm
         self.wanted = frozenset(layer_name_list)
         self.names = names[: 1 + max(names.index(name) for name in layer_name_list)]
         self.features = nn.Sequential(*layers(self.names))

@@ -7,8 +7,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import Curves, logger, number, progress_bar
-from facerestore.engine.report import DataSection, Picture, write_report
+from facerestore.engine.measuring import Scores, SetFigures, measurable, picture_figures, split_off_nan
+from facerestore.engine.report import DataSection, Picture, direction, write_report
 from facerestore.engine.training import TrainingModel
+from facerestore.errors import listed
 from facerestore.files import atomic_write
-from facerestore.metrics import build_metric
+from facerestore.metrics.base import AnyMetric
 from facerestore.registry import DATASETS
-
-Metric = Callable[[Tensor, Tensor], Tensor]
-Scores = dict[str, dict[str, float]]  # method -> metric -> value
 
 
 @dataclass
@@ -44,15 +42,19 @@ class DatasetScores:
     scores: dict[str, Scores]  # by picture
     seconds: float = 0.0  # for each picture, all methods
     shown: list[Picture] = field(default_factory=list)  # pictures for the report
+    of_set: Scores = field(default_factory=dict)  # figures of the set as a whole
+    left_out: list[str] = field(default_factory=list)  # metrics that need a truth, where there is none
+    without: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # metric -> method -> pictures without a figure
 
     def means(self) -> Scores:
-        """Mean over the pictures, by method and metric; pictures without a value (no truth) are left out."""
+        """Mean over the pictures, or the figure of the whole set, by method and metric; pictures without one are left out."""
         gathered: dict[str, dict[str, list[float]]] = {}
         for by_method in self.scores.values():
             for method, values in by_method.items():
                 for metric, value in values.items():
                     gathered.setdefault(method, {}).setdefault(metric, []).append(value)
-        return {m: {k: float(np.mean(v)) for k, v in metrics.items()} for m, metrics in gathered.items()}
+        means = {m: {k: float(np.mean(v)) for k, v in metrics.items()} for m, metrics in gathered.items()}
+        return {m: means.get(m, {}) | self.of_set.get(m, {}) for m in (*means, *self.of_set)}
 
     def by_metric(self) -> Scores:
         """The same means, by metric and method: curves that can be compared share a chart."""
@@ -60,15 +62,24 @@ class DatasetScores:
         metrics = dict.fromkeys(metric for values in means.values() for metric in values)
         return {k: {method: values[k] for method, values in means.items() if k in values} for k in metrics}
 
+    def notes(self) -> list[str]:
+        """What is missing among the figures, and why."""
+        found = [f"{listed(self.left_out)}: left out, as there is no truth"] if self.left_out else []
+        for metric, by_method in self.without.items():
+            for method, names in by_method.items():
+                where = f"{len(names)} of {len(self.scores)} pictures ({listed(names, 3)})" if names else "the whole set"
+                found.append(f"{metric} of {method}: no figure for {where}")
+        return found
+
     def section(self) -> DataSection:
-        return DataSection(self.name, self.shown, self.means())
+        return DataSection(self.name, self.shown, self.means(), "; ".join(self.notes()))
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How pictures are measured and what is kept of them."""
 
-    metrics: dict[str, Metric]
+    metrics: dict[str, AnyMetric]
     baseline: str = "none"
     save_to: Path | None = None
     suffix: str = ""
@@ -88,7 +99,7 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         world_size=world.size,
         name=name,
     )
-    result = DatasetScores(name, {})
+    result, sets = DatasetScores(name, {}), SetFigures(protocol.metrics)
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
     seconds = 0.0
     for batch in loader:
@@ -97,10 +108,12 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         restored = {method: images.cpu() for method, images in model.restorations(moved).items()}
         seconds += time.perf_counter() - start
         names = [dataset.name(i) for i in batch.index.tolist()]
-        _measure_batch(batch, names, restored, dataset, protocol, result)
+        metrics = measurable(protocol.metrics, "gt" in batch)
+        result.left_out = [metric for metric in protocol.metrics if metric not in metrics]
+        _measure_batch(batch, names, restored, dataset, replace(protocol, metrics=metrics), result, sets)
         bar.update(min(len(names) * world.size, bar.total - bar.n))
     bar.close()
-    return _joined(result, seconds, protocol.shown, world)
+    return _joined(result, sets, seconds, protocol.shown, world)
 
 
 def _measure_batch(
@@ -110,14 +123,22 @@ def _measure_batch(
     dataset: FaceDataset,
     protocol: Protocol,
     result: DatasetScores,
+    sets: SetFigures,
 ) -> None:
     """Score, write and keep the pictures of one batch."""
     methods = {m: to_unit_range(x, dataset.mean, dataset.std) for m, x in restored.items()}
     truth = batch["gt"] / 255 if "gt" in batch else None
     if protocol.baseline == "bicubic" and truth is not None and batch["lq"].shape != batch["gt"].shape:
         methods = {"bicubic": enlarge(batch["lq"], truth.shape[-2:]), **methods}
+    sets.see(methods, truth)
     for i, name in enumerate(names):
-        result.scores[name] = {m: _scores(x[i : i + 1], truth, i, protocol.metrics) for m, x in methods.items()}
+        one = slice(i, i + 1)
+        result.scores[name] = {}
+        for method, images in methods.items():
+            figures = picture_figures(protocol.metrics, images[one], None if truth is None else truth[one])
+            result.scores[name][method], blank = split_off_nan(figures)
+            for metric in blank:
+                result.without.setdefault(metric, {}).setdefault(method, []).append(name)
         pictures = {m: tensor_to_image(x[i]) for m, x in methods.items()}
         if protocol.save_to:
             for method in restored:
@@ -129,12 +150,6 @@ def _measure_batch(
             result.shown.append(Picture(name, {**given, **pictures, **wanted}, result.scores[name]))
 
 
-def _scores(image: Tensor, truth: Tensor | None, i: int, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    if truth is None:
-        return {}
-    return {name: float(metric(image, truth[i : i + 1])) for name, metric in metrics.items()}
-
-
 def _picture(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).contiguous().numpy()
 
@@ -144,16 +159,30 @@ def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
     return imresize(lq.float() / 255, size=size).clamp(0, 1).mul(255).round().div(255)
 
 
-def _joined(result: DatasetScores, seconds: float, limit: int, world: World) -> DatasetScores:
+def _joined(result: DatasetScores, sets: SetFigures, seconds: float, limit: int, world: World) -> DatasetScores:
     """The scores of all processes as one, in the order of names."""
-    parts = distributed.gather((result.scores, result.shown, seconds), world)
+    parts = distributed.gather((result.scores, result.shown, seconds, result.without, result.left_out), world)
     scores = {name: values for part in parts for name, values in part[0].items()}
     shown = [picture for part in parts for picture in part[1]]
-    count = max(len(scores), 1)
-    ordered = dict(sorted(scores.items()))
-    total = sum(part[2] for part in parts)
-    first = sorted(shown, key=lambda p: p.name)[:limit]
-    return DatasetScores(result.name, ordered, total / count, first)
+    without: dict[str, dict[str, list[str]]] = {}
+    for metric, by_method in (item for part in parts for item in part[3].items()):
+        for method, names in by_method.items():
+            together = without.setdefault(metric, {})
+            together[method] = sorted([*together.get(method, []), *names])
+    of_set: Scores = {}
+    for method, figures in sets.merged(world).figures().items():
+        of_set[method], blank = split_off_nan(figures)
+        for metric in blank:
+            without.setdefault(metric, {})[method] = []
+    return DatasetScores(
+        name=result.name,
+        scores=dict(sorted(scores.items())),
+        seconds=sum(part[2] for part in parts) / max(len(scores), 1),
+        shown=sorted(shown, key=lambda p: p.name)[:limit],
+        of_set=of_set,
+        left_out=list(dict.fromkeys(metric for part in parts for metric in part[4])),
+        without=without,
+    )
 
 
 def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tuple[DatasetOptions, FaceDataset]]:
@@ -169,15 +198,13 @@ def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:
     return dataset
 
 
-def build_metrics(options: Options) -> dict[str, Metric]:
-    return {name: build_metric(section.component) for name, section in options.val.metrics.items()}
-
-
 def log_means(result: DatasetScores) -> None:
     """One line for each method: its mean over the data set."""
     for method, values in result.means().items():
         figures = ", ".join(f"{k} {number(v)}" for k, v in values.items())
-        logger.info("%s, %s: %s", result.name, method, figures or "no metrics (no truth, or none asked for)")
+        logger.info("%s, %s: %s", result.name, method, figures or "nothing measured")
+    for note in result.notes():
+        logger.warning("%s: %s", result.name, note)
 
 
 def page(folder: Path, options: Options, results: list[DatasetScores], curves: Curves) -> None:
@@ -190,7 +217,7 @@ def page(folder: Path, options: Options, results: list[DatasetScores], curves: C
         sections=[r.section() for r in results],
         curves=curves,
         facts=facts,
-        better={k: m.better for k, m in options.val.metrics.items() if m.better},
+        better={k: better for k, m in options.val.metrics.items() if (better := m.better or direction(m.type))},
     )
     logger.info("report: %s", path)
 
@@ -211,7 +238,17 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
     atomic_write(folder / "scores.csv", table.getvalue())
     content = {
         **facts,
-        "datasets": {r.name: {"mean": r.means(), "pictures": r.scores, "seconds_per_picture": r.seconds} for r in results},
+        "datasets": {
+            r.name: {
+                "mean": r.means(),
+                "count": len(r.scores),
+                "left_out": r.left_out,
+                "without_a_figure": r.without,
+                "pictures": r.scores,
+                "seconds_per_picture": r.seconds,
+            }
+            for r in results
+        },
     }
     atomic_write(folder / "scores.json", json.dumps(_finite(content), indent=2))
 

@@ -9,8 +9,9 @@ from facerestore.config import Options
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import Protocol, build_metrics, evaluate, evaluation_sets, log_means, page, write_tables
+from facerestore.engine.evaluation import Protocol, evaluate, evaluation_sets, log_means, page, write_tables
 from facerestore.engine.logs import logger, read_curves, start_logging
+from facerestore.engine.measuring import build_metrics, protocols
 from facerestore.errors import OptionError
 
 
@@ -21,7 +22,7 @@ def test(options: Options, world: World) -> None:
     sets = evaluation_sets(options, ("test",)) or evaluation_sets(options, ("val",))
     if not sets:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
-    model = build_model(options, world)
+    model, metrics = build_model(options, world), build_metrics(options, world)
     start_logging(world.is_main, folder / f"test_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)
@@ -32,7 +33,7 @@ def test(options: Options, world: World) -> None:
     results = []
     for key, (section, dataset) in sets.items():
         protocol = Protocol(
-            build_metrics(options),
+            metrics,
             baseline=val.baseline,
             save_to=folder / "visualization" / (section.name or key) if val.save_img else None,
             suffix=f"_{val.suffix or options.name}",
@@ -47,7 +48,7 @@ def test(options: Options, world: World) -> None:
             "method": options.model_type,
             "options": str(options.source),
             "weights": dict(options.path.pretrain),
-            "metrics": {k: m.component for k, m in val.metrics.items()},
+            "metrics": protocols(options, metrics),
         }
         write_tables(folder, results, facts)
         logger.info("tables: %s and scores.json", folder / "scores.csv")

@@ -27,7 +27,6 @@ from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import (
     DatasetScores,
     Protocol,
-    build_metrics,
     dataset_of,
     evaluate,
     evaluation_sets,
@@ -35,6 +34,7 @@ from facerestore.engine.evaluation import (
     page,
 )
 from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
+from facerestore.engine.measuring import build_metrics
 from facerestore.engine.resume import latest_state, resume_training, save_training
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, UserError, listed
@@ -124,6 +124,9 @@ class Run:
     dataset: FaceDataset
     world: World
     validation: Validation
+
+    def __post_init__(self) -> None:
+        self.metrics = build_metrics(self.options, self.world) if self.validation else {}
 
     def loop(self, start: int) -> None:
         """From the iteration after `start` to the last one."""
@@ -215,7 +218,7 @@ class Run:
         results: list[DatasetScores] = []
         for key, (section, dataset) in self.validation.items():
             protocol = Protocol(
-                build_metrics(self.options),
+                self.metrics,
                 baseline=val.baseline,
                 save_to=self.folder / "visualization" / (section.name or key) if val.save_img else None,
                 suffix=f"_{it}",

@@ -12,6 +12,7 @@ from torch import nn
 
 from facerestore.losses.feature_matching import FeatureMatchingLoss
 from facerestore.losses.gan import GANLoss, MultiScaleGANLoss
+from facerestore.losses.lpips import LPIPSLoss
 from facerestore.losses.perceptual import PerceptualLoss
 from facerestore.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, WeightedTVLoss
 from facerestore.registry import LOSSES
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureMatchingLoss",
     "GANLoss",
     "L1Loss",
+    "LPIPSLoss",
     "MSELoss",
     "MultiScaleGANLoss",
     "PerceptualLoss",

@@ -1,22 +1,41 @@
-"""Measures of pictures.  A new one is a file with its function, one import below, and a YAML that names it.
+"""Measures of pictures.  A new one is a file with its function or class, one import below, and a YAML that names it.
 
-A metric is a function of (image, target), float tensors (N, 3, H, W), RGB in [0, 1], that returns N values; its options
-are keyword-only.
+The simplest metric is a function of (image, target), float tensors (N, 3, H, W), RGB in [0, 1], that returns N values; its
+options are keyword-only.  One that needs a network, or no truth, or all pictures of a data set, is a class: see base.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
+from facerestore.metrics.base import AnyMetric, Metric
+from facerestore.metrics.fid import FID, KID
+from facerestore.metrics.lpips import LPIPSDistance
+from facerestore.metrics.niqe import NIQE, calculate_niqe
 from facerestore.metrics.psnr_ssim import calculate_psnr, calculate_psnr_pt, calculate_ssim
 from facerestore.registry import METRICS
 
-__all__ = ["build_metric", "calculate_psnr", "calculate_psnr_pt", "calculate_ssim"]
+__all__ = [
+    "FID",
+    "KID",
+    "NIQE",
+    "LPIPSDistance",
+    "build_metric",
+    "calculate_niqe",
+    "calculate_psnr",
+    "calculate_psnr_pt",
+    "calculate_ssim",
+]
 
 
-def build_metric(options: Mapping[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The metric of `{"type": ..., **keywords}`."""
-    return METRICS.build(options)
+def build_metric(options: Mapping[str, Any]) -> AnyMetric:
+    """The metric of `{"type": ..., **keywords}`, ready to measure.
+
+    Raises:
+        UserError: a file or a library that it needs is missing
+    """
+    metric = METRICS.build(options)
+    if isinstance(metric, Metric):
+        metric.open()
+    return metric

@@ -182,11 +182,12 @@ def _metrics(sections: Sequence[DataSection], better: Mapping[str, Better]) -> d
             for by_metric in scores.values():
                 for metric, value in by_metric.items():
                     values.setdefault(metric, []).append(value)
-    return {m: _Metric(m, _direction(m, better), _decimals(v)) for m, v in values.items()}
+    return {m: _Metric(m, direction(m, better), _decimals(v)) for m, v in values.items()}
 
 
-def _direction(metric: str, better: Mapping[str, Better]) -> Better | None:
-    """Of `metric` itself, or of the last of its words that is known: `calculate_psnr`, `psnr_y`, `identity_distance`."""
+def direction(metric: str, better: Mapping[str, Better] = BETTER) -> Better | None:
+    """Which values are the better ones.  What is known of `metric` itself, or of the last of its words that is known:
+    `calculate_psnr`, `psnr_y`, `identity_distance`."""
     words = re.findall(r"[a-z0-9]+", metric.lower())
     return next((better[w] for w in (metric, "".join(words), *reversed(words)) if w in better), None)
 

@@ -1,0 +1,74 @@
+"""What evaluation asks of a metric, and how it is told what was measured.
+
+There are three kinds.  A function of (image, target) compares each picture with its truth.  A :class:`PictureMetric` looks
+through a network, or at the picture alone.  A :class:`SetMetric` has one figure for a whole data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+S = TypeVar("S", bound="Statistics")
+
+
+class Metric(nn.Module):
+    """A metric that is more than a function."""
+
+    needs_truth: bool = True  # whether it is left out where there is no truth
+
+    def open(self) -> None:
+        """Get what it needs beyond weights, files and libraries, so that what is missing is told before anything runs."""
+
+    def protocol(self) -> dict[str, Any]:
+        """What must be the same for two figures to be compared, beside its keywords and weights: network, colours, sizes."""
+        raise NotImplementedError
+
+
+class PictureMetric(Metric):
+    """Figures of single pictures."""
+
+    def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
+        """Figures of pictures (N, 3, H, W), RGB in [0, 1]: (N,), float64; NaN for one that has none (no face in it), which
+        evaluation leaves out of the mean and counts."""
+        raise NotImplementedError
+
+
+class Statistics(Protocol):
+    """What a set metric keeps of the pictures that it has seen.  It travels between processes: tensors, no network."""
+
+    def add(self, features: Tensor) -> None:
+        """Take the features (N, D) of N more pictures."""
+
+    def merge(self: S, other: S) -> None:
+        """Take what another has seen."""
+
+
+class SetMetric(Metric):
+    """A figure of a whole data set: of all restorations, against all truths or a stored reference.
+
+    Evaluation asks for `statistics()` once for the restorations of each method and once for the truths, adds the features
+    of every picture, merges what the processes have seen in their order, and calls `compute`.
+    """
+
+    def statistics(self) -> Statistics:
+        """Those of no picture yet."""
+        raise NotImplementedError
+
+    def features(self, image: Tensor) -> Tensor:
+        """(N, D) features of RGB pictures (N, 3, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def compute(self, restored: Statistics, truth: Statistics | None) -> float:
+        """The figure; NaN where there are too few pictures for one.  `truth` is None where it is not needed."""
+        raise NotImplementedError
+
+
+AnyMetric = Callable[[Tensor, Tensor], Tensor] | PictureMetric | SetMetric
+
+
+def needs_truth(metric: AnyMetric) -> bool:
+    """Whether a metric compares with the truth.  Functions do."""
+    return metric.needs_truth if isinstance(metric, Metric) else True
