@@ -11,6 +11,7 @@ from typing import Any
 
 from facerestore.metrics.base import AnyMetric, Metric
 from facerestore.metrics.fid import FID, KID
+from facerestore.metrics.identity import DlibIdentityDistance, IdentityDistance, LandmarkDistance
 from facerestore.metrics.lpips import LPIPSDistance
 from facerestore.metrics.niqe import NIQE, calculate_niqe
 from facerestore.metrics.psnr_ssim import calculate_psnr, calculate_psnr_pt, calculate_ssim
@@ -20,7 +21,10 @@ __all__ = [
     "FID",
     "KID",
     "NIQE",
+    "DlibIdentityDistance",
+    "IdentityDistance",
     "LPIPSDistance",
+    "LandmarkDistance",
     "build_metric",
     "calculate_niqe",
     "calculate_psnr",

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.linalg import lapack
 from torch import Tensor
 
 
@@ -78,8 +80,8 @@ class Samples:
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """Squared Fréchet distance of two Gaussians: |m_a - m_b|² + tr C_a + tr C_b - 2 tr (C_a C_b)^(1/2).
 
-    With C_a = H H^T, the eigenvalues of C_a C_b are those of H^T C_b H, which is symmetric: no covariance need be regular,
-    and nothing becomes complex.
+    With C_a = H H^T, the eigenvalues of C_a C_b that are not 0 are those of H^T C_b H, which is symmetric: no covariance
+    need be regular, and nothing becomes complex.
     """
     half = factor(a.covariance)
     shared = roots(torch.linalg.eigvalsh(half.T @ b.covariance @ half)).sum()
@@ -88,12 +90,11 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def factor(covariance: Tensor) -> Tensor:
-    """H with H H^T = C: Cholesky's, which is cheap; by eigenvectors where there were fewer pictures than features."""
-    lower, fault = torch.linalg.cholesky_ex(covariance)
-    if not fault:
-        return lower
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * roots(values)
+    """H (D, r) with H H^T = C of rank r, by Cholesky's method with pivots: fast where pictures are fewer than features."""
+    lower, order, rank, _ = lapack.dpstrf(covariance.numpy(), lower=1)
+    rows = np.empty((len(covariance), rank))
+    rows[order - 1] = np.tril(lower)[:, :rank]
+    return torch.from_numpy(rows)
 
 
 def roots(eigenvalues: Tensor) -> Tensor:

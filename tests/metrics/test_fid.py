@@ -15,7 +15,7 @@ from facerestore.archs.fid_inception import FIDInception
 from facerestore.errors import CheckpointError, DataError
 from facerestore.metrics import FID, KID, build_metric
 from facerestore.metrics.fid import read_statistics
-from facerestore.metrics.frechet import Moments, Samples, frechet_distance, kernel_distance
+from facerestore.metrics.frechet import Moments, Samples, factor, frechet_distance, kernel_distance
 from tests import parity
 
 CASE, STORED = parity.load("metric_frechet")
@@ -213,3 +213,13 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     for name, message in faults.items():
         with pytest.raises(DataError, match=message):
             read_statistics(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_a_covariance_is_factored_whatever_its_rank(count):
+    torch.manual_seed(0)
+    rows = torch.randn(count, 20, dtype=torch.float64) * torch.logspace(-3, 3, 20, dtype=torch.float64)
+    covariance = rows.T @ rows
+    half = factor(covariance)
+    assert half.shape == (20, min(count, 20))
+    assert torch.allclose(half @ half.T, covariance, rtol=1e-9, atol=1e-9 * float(covariance.max()))

@@ -16,12 +16,15 @@ PICTURE_METRICS = [
     name for name in METRICS.names() if not inspect.isclass(METRICS.get(name)) or issubclass(METRICS.get(name), PictureMetric)
 ]
 SET_METRICS = [name for name in METRICS.names() if name not in PICTURE_METRICS]
+REQUIRED = {"calculate_identity_distance": {"network": {"type": "TinyIdentity"}}}
+
+pytestmark = pytest.mark.usefixtures("standins")
 
 
 def build(name: str):
     """The metric with its defaults, its weights random."""
     torch.manual_seed(0)
-    return build_metric({"type": name, **dict.fromkeys(weight_files(METRICS.get(name)), "random")})
+    return build_metric({"type": name, **REQUIRED.get(name, {}), **dict.fromkeys(weight_files(METRICS.get(name)), "random")})
 
 
 def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,7 +33,8 @@ def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_there_are_metrics():
     assert {"calculate_psnr", "calculate_ssim", "calculate_psnr_pt", "calculate_ssim_pt", "calculate_niqe",
-            "calculate_lpips"} <= set(PICTURE_METRICS)  # fmt: skip
+            "calculate_lpips", "calculate_identity_distance", "calculate_dlib_identity_distance",
+            "calculate_landmark_distance"} <= set(PICTURE_METRICS)  # fmt: skip
     assert {"calculate_fid", "calculate_kid"} <= set(SET_METRICS)
 
 
