@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facerestore.archs.fid_inception import FEATURES, SIDE, FIDInception
 from facerestore.errors import DataError, listed
-from facerestore.files import digest
+from facerestore.files import atomic_write, digest
 from facerestore.metrics.base import SetMetric
 from facerestore.metrics.frechet import Gaussian, Moments, Samples, frechet_distance, kernel_distance
 from facerestore.registry import METRICS, WeightFile
@@ -103,6 +103,19 @@ class KID(InceptionMetric):
 
     def compute(self, restored: Samples, truth: Samples | None) -> float:
         return self.scale * kernel_distance(restored.stacked(), truth.stacked())
+
+
+def write_statistics(path: str, seen: Moments) -> None:
+    """Store the statistics of a reference, as :func:`read_statistics` and pytorch-fid read them.
+
+    Raises:
+        DataError: there are fewer than two pictures
+    """
+    gaussian = seen.gaussian()
+    if gaussian is None:
+        raise DataError(f"{path}: statistics need two pictures at least, not {seen.count}")
+    arrays = {"mu": gaussian.mean.numpy(), "sigma": gaussian.covariance.numpy(), "count": np.array(seen.count)}
+    atomic_write(path, lambda file: np.savez(file, **arrays))
 
 
 def read_statistics(path: str) -> Gaussian:

@@ -49,7 +49,7 @@ class LPIPSDistance(PictureMetric):
     def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
         if image.shape != target.shape:
             raise DataError(f"a picture of shape {tuple(image.shape)} cannot be compared with one of {tuple(target.shape)}")
-        return self.lpips(2 * image - 1, 2 * target - 1).double()
+        return self.lpips(2 * image - 1, 2 * target - 1).cpu().double()
 
     def protocol(self) -> dict[str, Any]:
         return {"network": f"LPIPS 0.1 of {BACKBONES[self.lpips.net].name}", "colours": "RGB, at the picture's own size"}
