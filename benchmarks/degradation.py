@@ -3,9 +3,9 @@
 pip install --no-deps basicsr gfpgan    (any environment without them measures this project alone)
 python benchmarks/degradation.py [--faces FOLDER] [--samples 100]
 
-Both get decoded uint8 pictures and make the ground truth and its degraded copy; the two take turns, on one core, and a figure
-is the median over rounds.  Three faults of the published packages that stop them today are worked around here: a module of
-torchvision that is gone, a JPEG quality that is no whole number, and packages that import everything.
+Both get decoded uint8 pictures and make the ground truth and its degraded copy; the two take turns, on one core; a figure is
+processor time, the median over rounds.  Three faults of the published packages that stop them today are worked around here:
+a module of torchvision that is gone, a JPEG quality that is no whole number, and packages that import everything.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def compare(title: str, faces: Path, kernel_options: dict, published: Callable |
     times: dict[str, list[float]] = {name: [] for name in makers}
     for turn in range(ROUNDS + 1):  # the first warms up
         for name, make in makers.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for i in range(samples):
                 make(turn * samples + i)
-            times[name].append((time.perf_counter() - start) / samples)
+            times[name].append((time.process_time() - start) / samples)
     seconds = {name: statistics.median(t[1:]) for name, t in times.items()}
     line = ", ".join(f"{name} {s * 1e3:.2f} ms a sample ({1 / s:.0f} a second and core)" for name, s in seconds.items())
     ratio = f": {seconds['published'] / seconds['facerestore']:.1f} times as fast" if published else ""
@@ -145,9 +145,9 @@ def where_the_time_goes(faces: Path, samples: int) -> None:
     spent = dict.fromkeys(("kernel", "blur and shrink", "noise", "JPEG", "enlarge", "colour", "to 8 bits"), 0.0)
 
     def timed(step: str, work: Callable, *args: object) -> object:
-        start = time.perf_counter()
+        start = time.process_time()
         result = work(*args)
-        spent[step] += (time.perf_counter() - start) / samples * 1e3
+        spent[step] += (time.process_time() - start) / samples * 1e3
         return result
 
     for i in range(samples):

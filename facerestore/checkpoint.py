@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facerestore.errors import CheckpointError, listed
+from facerestore.errors import CheckpointError, first_line, listed
 from facerestore.files import atomic_write
 from facerestore.registry import ARCHS, PublishedFile, WeightFile
 
@@ -185,7 +185,7 @@ def read_torch(path: str | os.PathLike) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint may raise anything at all
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
             reason = "it holds Python objects other than tensors, which could run code"
         raise CheckpointError(f"{path}: damaged or cut off, or no checkpoint at all ({reason})") from None

@@ -49,6 +49,11 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + rest
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def dotted(path: Path) -> str:
     """'train.optim_g.betas[1]'."""
     text = ""

@@ -14,8 +14,6 @@ import json
 import math
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from facerestore.data.convert import settle
 from facerestore.data.image_io import write_image
+from facerestore.data.parallel import parallel_map
 from facerestore.data.synthetic import DOMAINS, REGIONS, Face, render_face
-from facerestore.errors import DataError
+from facerestore.files import atomic_write
 from scripts.common import Parser, run, whole
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -77,31 +77,6 @@ def line(name: str, index: int, face: Face) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def settle(options: argparse.Namespace) -> None:
-    """Write down what the folder's pictures share; refuse a folder of others."""
-    settings = {key: getattr(options, key) for key in FIXED}
-    file = options.out / "settings.json"
-    if file.exists():
-        before = json.loads(file.read_text())
-        for key, value in settings.items():
-            if before.get(key) != value:
-                flag = "--" + key.replace("_", "-")
-                raise DataError(
-                    f"{options.out} holds faces drawn with {flag} {before.get(key)}, not {value}: choose another folder"
-                )
-    elif options.out.exists() and any(options.out.iterdir()):
-        raise DataError(f"{options.out} holds other files: choose an empty or a new folder")
-    write_text(file, json.dumps(settings | {"regions": REGIONS}, indent=1) + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
-
-
 def finished(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
     """Lines of labels, by index, of the pictures that are there; a line that was cut off counts for nothing."""
     file, lines = options.out / "labels.jsonl", {}
@@ -118,9 +93,9 @@ def finished(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
 
 def write_labels(options: argparse.Namespace, lines: dict[int, dict[str, Any]]) -> None:
     ordered = [lines[i] for i in sorted(lines)]
-    write_text(options.out / "labels.jsonl", "".join(json.dumps(entry) + "\n" for entry in ordered))
+    atomic_write(options.out / "labels.jsonl", "".join(json.dumps(entry) + "\n" for entry in ordered))
     points = {entry["file"]: dict(zip(POINTS, entry["points5"], strict=True)) for entry in ordered}
-    write_text(options.out / "landmarks.json", json.dumps(points, indent=1) + "\n")
+    atomic_write(options.out / "landmarks.json", json.dumps(points, indent=1) + "\n")
 
 
 def draw_missing(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
@@ -129,9 +104,8 @@ def draw_missing(options: argparse.Namespace) -> dict[int, dict[str, Any]]:
     write_labels(options, lines)
     indices = range(options.start, options.start + options.count)
     missing = [i for i in indices if i not in lines]
-    with (options.out / "labels.jsonl").open("a") as file, ExitStack() as stack:
-        apply = stack.enter_context(ProcessPoolExecutor(options.workers)).map if options.workers > 1 else map
-        done = apply(partial(draw, options), missing)
+    with (options.out / "labels.jsonl").open("a") as file:
+        done = parallel_map(partial(draw, options), missing, options.workers)
         for entry in tqdm(done, total=options.count, initial=options.count - len(missing), unit="face"):
             lines[entry["index"]] = entry
             file.write(json.dumps(entry) + "\n")
@@ -153,9 +127,7 @@ def write_sheet(options: argparse.Namespace, lines: dict[int, dict[str, Any]], s
 
 
 def make(options: argparse.Namespace) -> None:
-    if options.out.exists() and not options.out.is_dir():
-        raise DataError(f"{options.out} is a file: name a folder")
-    settle(options)
+    settle(options.out, {key: getattr(options, key) for key in FIXED} | {"regions": list(REGIONS)})
     lines = draw_missing(options)
     if options.sheet:
         write_sheet(options, lines)

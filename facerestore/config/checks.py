@@ -11,7 +11,7 @@ from torch import nn
 
 from facerestore.config import schema
 from facerestore.config.schema import DatasetOptions, NetworkOptions, OptimizerOptions, Options
-from facerestore.errors import OptionError, Path, listed, nearest
+from facerestore.errors import OptionError, Path, first_line, listed, nearest
 from facerestore.registry import (
     ARCHS,
     DATASETS,
@@ -82,7 +82,7 @@ def build_unallocated(registry: Registry, component: dict[str, Any], options: Op
         with torch.device("meta"):
             return registry.build(component, options.inherited, load_files=False)
     except (RuntimeError, OverflowError, MemoryError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise OptionError(f"{component['type']} cannot be built with these keywords ({reason:.100})") from None
 
 

@@ -57,7 +57,7 @@ def sample_flips(rng: np.random.Generator, use_hflip: bool = False, use_rot: boo
     return Flips(use_hflip and horizontal, use_rot and vertical, use_rot and transpose)
 
 
-def described(crop: Crop | None, flips: Flips) -> dict[str, Any]:
+def crop_and_flips(crop: Crop | None, flips: Flips) -> dict[str, Any]:
     """What was drawn, in plain words and numbers; without the two flips that are only done by `use_rot` and were not."""
     place = {} if crop is None else {"crop": {"top": crop.top, "left": crop.left}}
     turned = {"upside down": flips.vertical, "transposed": flips.transpose}

@@ -99,6 +99,21 @@ class FaceDataset(Dataset, ABC):
         raise DataError("not one picture of the data set can be read; the log names each")
 
 
+class PictureDataset(FaceDataset):
+    """A data set of stored pictures, which are known by their names."""
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The pictures, in the data set's order; the first look lists the storage."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+
 def _to_tensors(sample: dict[str, Any]) -> dict[str, Any]:
     return {k: _to_tensor(v) if isinstance(v, np.ndarray) else v for k, v in sample.items()}
 

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from msgspec import Meta
 
-from facerestore.data.base import FaceDataset, Mean, OnBadImage, SampleKey, Std
+from facerestore.data.augment import sample_flips
+from facerestore.data.base import Mean, OnBadImage, PictureDataset, SampleKey, Std
 from facerestore.data.components import Components, read_components
 from facerestore.data.degradations.blur import Resizing, resize
 from facerestore.data.degradations.color import Color, apply_color, sample_adjustments, sample_shift, to_gray
@@ -38,7 +39,7 @@ from facerestore.registry import DATASETS
 
 Side = Annotated[int, Meta(ge=8, le=8192)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Sigma = Annotated[float, Meta(gt=0, le=1000)]
+Sigma = Annotated[float, Meta(ge=0.01, le=1000)]
 Factor = Annotated[float, Meta(ge=0.25, le=1000)]
 Deviation = Annotated[float, Meta(ge=0, le=255)]
 Quality = Annotated[float, Meta(ge=0, le=100)]
@@ -63,7 +64,7 @@ class Draw(NamedTuple):
 
 
 @dataclass(kw_only=True, eq=False)
-class DegradedFaces(FaceDataset):
+class DegradedFaces(PictureDataset):
     """What the data sets below share: pictures of one size, mirrored, degraded, changed in colour.
 
     Args:
@@ -96,7 +97,7 @@ class DegradedFaces(FaceDataset):
         hue: turns around the circle, from ... to; ~ leaves it alone
         gray_prob: how often the degraded picture is gray
         crop_components: whether samples hold the boxes of eyes and mouth (and nose, where the file has it)
-        component_path: file of the face parts: scripts/prepare_landmarks.py's JSON, or upstream's .pth
+        component_path: file of the face parts: JSON (facerestore/data/components.py describes it) or GFPGAN's .pth
         eye_enlarge_ratio: by how much the boxes of the eyes are enlarged
         nose_enlarge_ratio: likewise of the nose
         mouth_enlarge_ratio: likewise of the mouth
@@ -140,6 +141,7 @@ class DegradedFaces(FaceDataset):
     on_missing: OnMissing = "stop"
     legacy: bool = False
 
+    split_plateau_iso: ClassVar[bool] = True  # see sample_kernel
     ranges: ClassVar[tuple[str, ...]] = (
         "blur_sigma", "downsample_range", "noise_range", "poisson_scale_range", "jpeg_range",
         "brightness", "contrast", "saturation", "hue",
@@ -154,6 +156,8 @@ class DegradedFaces(FaceDataset):
         if self.blur_kernel_size % 2 == 0:
             raise OptionError(f"`blur_kernel_size` is {self.blur_kernel_size}: it must be odd", ("blur_kernel_size",))
         check_kernel_choice(self.kernel_list, self.kernel_prob)
+        if self.blur_kernel_size < 3 and (self.use_motion_kernel or "motion" in self.kernel_list):
+            raise OptionError("`blur_kernel_size` is 1: a motion needs 3 at least", ("blur_kernel_size",))
         if not self.downsample_modes:
             raise OptionError("`downsample_modes` is empty: name one at least", ("downsample_modes",))
         if self.crop_components and self.component_path is None:
@@ -173,12 +177,6 @@ class DegradedFaces(FaceDataset):
         if not self.crop_components:
             return None
         return read_components(self.component_path, "component_path").select(self.gt.names, self.on_missing)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(("gt", "lq"), (self.side, self.side))
@@ -212,7 +210,7 @@ class DegradedFaces(FaceDataset):
         return {f"loc_{part}": box for part, box in boxes.items()}
 
     def explain(self, key: SampleKey) -> dict[str, Any]:
-        return described(self.draw(self.rng(key)))
+        return plain(self.draw(self.rng(key)))
 
     def _ground_truth(self, name: str) -> np.ndarray:
         gt = self.gt.read(name)
@@ -238,10 +236,8 @@ class DegradedFaces(FaceDataset):
             poisson_prob=self.poisson_prob,
             poisson_scale_range=self.poisson_scale_range,
             motion_kernel_prob=self.motion_kernel_prob if self.use_motion_kernel else 0.0,
+            split_plateau_iso=self.split_plateau_iso,
         )
-
-    def _draw_mirrored(self, rng: np.random.Generator) -> bool:
-        return bool(rng.random() < 0.5) and self.use_hflip
 
     def _draw_colors(self, rng: np.random.Generator, count: int) -> list[Color]:
         """Colour changes of `count` copies: each step for all of them or for none, with numbers of their own."""
@@ -261,14 +257,14 @@ class DegradedFaces(FaceDataset):
         ]
 
 
-def described(record: Any) -> Any:
+def plain(record: Any) -> Any:
     """A record of draws as plain words and numbers, without what has its default value."""
     if isinstance(record, tuple) and hasattr(record, "_fields"):
         defaults = record._field_defaults
         given = {k: v for k, v in record._asdict().items() if k not in defaults or v != defaults[k]}
-        return {k: described(v) for k, v in given.items()}
+        return {k: plain(v) for k, v in given.items()}
     if isinstance(record, (tuple, list)):
-        return [described(item) for item in record]
+        return [plain(item) for item in record]
     return record
 
 
@@ -301,7 +297,7 @@ class FFHQDegradationDataset(DegradedFaces):
         return self.out_size
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        mirrored = self._draw_mirrored(rng)
+        mirrored = sample_flips(rng, self.use_hflip).horizontal
         return Draw(mirrored, lq=self._degradation().sample(rng), color=self._draw_colors(rng, 1)[0])
 
     def render(self, gt: np.ndarray, draw: Draw) -> dict[str, np.ndarray]:
@@ -339,6 +335,8 @@ class FFHQBlindDataset(DegradedFaces):
     gen_inpaint_mask: bool = False
     inpaint_masks: tuple[MaskType, ...] = ("brush",)
 
+    split_plateau_iso = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.gen_inpaint_mask and self.in_size != self.gt_size:
@@ -372,7 +370,7 @@ class FFHQBlindDataset(DegradedFaces):
         return super().labels(name, mirrored) | codes
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        mirrored = self._draw_mirrored(rng)
+        mirrored = sample_flips(rng, self.use_hflip).horizontal
         if self.gen_inpaint_mask:
             kind = self.inpaint_masks[rng.integers(len(self.inpaint_masks))]
             draw = Draw(mirrored, mask=SAMPLE_MASK[kind](rng, self.gt_size, self.gt_size))
@@ -422,7 +420,7 @@ class FFHQBlindJointDataset(FFHQBlindDataset):
             raise OptionError(f"two degraded copies and `{keyword}` exclude each other: use FFHQBlindDataset", (keyword,))
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        mirrored = self._draw_mirrored(rng)
+        mirrored = sample_flips(rng, self.use_hflip).horizontal
         lq, lq_large = self._degradation().sample(rng), self._degradation("_large").sample(rng)
         return Draw(mirrored, lq, lq_large, *self._draw_colors(rng, 2))
 

@@ -8,13 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facerestore.data.base import FaceDataset, Mean, OnBadImage, SampleKey, Std
+from facerestore.data.augment import sample_flips
+from facerestore.data.base import Mean, OnBadImage, PictureDataset, SampleKey, Std
 from facerestore.data.storage import IOBackend, Pictures
 from facerestore.registry import DATASETS
 
 
 @DATASETS.register()
-class FFHQDataset(FaceDataset):
+class FFHQDataset(PictureDataset):
     """`gt` (H, W, 3), uint8 RGB, with `gt_path`."""
 
     provides = frozenset({"gt"})
@@ -47,12 +48,6 @@ class FFHQDataset(FaceDataset):
     def names(self) -> list[str]:
         return self.gt.names
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
-
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         name = self.names[index]
         gt = self.gt.read(name)
@@ -62,4 +57,4 @@ class FFHQDataset(FaceDataset):
         return {"mirrored": self._mirrored(self.rng(key))}
 
     def _mirrored(self, rng: np.random.Generator) -> bool:
-        return self.use_hflip and bool(rng.random() < 0.5)
+        return sample_flips(rng, self.use_hflip).horizontal

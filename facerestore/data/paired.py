@@ -13,12 +13,12 @@ from facerestore.data.augment import (
     Flips,
     apply_crop,
     apply_flips,
+    crop_and_flips,
     crop_to_multiple,
-    described,
     sample_crop,
     sample_flips,
 )
-from facerestore.data.base import FaceDataset, Mean, OnBadImage, SampleKey, Scale, Side, Std
+from facerestore.data.base import Mean, OnBadImage, PictureDataset, SampleKey, Scale, Side, Std
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.storage import IOBackend, Pictures
 from facerestore.errors import DataError, OptionError, listed
@@ -26,7 +26,7 @@ from facerestore.registry import DATASETS
 
 
 @DATASETS.register()
-class PairedImageDataset(FaceDataset):
+class PairedImageDataset(PictureDataset):
     """Ground truth `gt` (scale·h, scale·w, 3) and `lq` (h, w, 3), uint8 RGB, with `gt_path` and `lq_path`.
 
     Pairs are matched by name, never by their place in a list.  Without `dataroot_lq`, the low-resolution picture is the
@@ -83,12 +83,6 @@ class PairedImageDataset(FaceDataset):
             self._check_names(self.gt.names, self.lq.names)
         return self.gt.names
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
-
     def lq_name(self, name: str) -> str:
         return counterpart(name, self.filename_tmpl)
 
@@ -120,7 +114,7 @@ class PairedImageDataset(FaceDataset):
     def explain(self, key: SampleKey) -> dict[str, Any]:
         gt = crop_to_multiple(self.gt.read(self.names[key.index]), self.scale)
         crop, flips = self._draw(gt, self.rng(key))
-        return described(crop.times(self.scale) if crop else None, flips)
+        return crop_and_flips(crop.times(self.scale) if crop else None, flips)
 
     def _draw(self, gt: np.ndarray, rng: np.random.Generator) -> tuple[Crop | None, Flips]:
         """Which part of the low-resolution picture (all of it: None), and in which pose."""

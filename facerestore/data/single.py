@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from facerestore.data.base import FaceDataset, Mean, OnBadImage, Std
+from facerestore.data.base import Mean, OnBadImage, PictureDataset, Std
 from facerestore.data.storage import IOBackend, Pictures
 from facerestore.registry import DATASETS
 
 
 @DATASETS.register()
-class SingleImageDataset(FaceDataset):
+class SingleImageDataset(PictureDataset):
     """`lq` (H, W, 3), uint8 RGB, whole, with `lq_path`."""
 
     provides = frozenset({"lq"})
@@ -42,12 +42,6 @@ class SingleImageDataset(FaceDataset):
     @cached_property
     def names(self) -> list[str]:
         return self.lq.names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         name = self.names[index]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from facerestore.data.augment import Crop, Flips, apply_crop, apply_flips, described, sample_crop, sample_flips
+from facerestore.data.augment import Crop, Flips, apply_crop, apply_flips, crop_and_flips, sample_crop, sample_flips
 from facerestore.data.base import FaceDataset, Mean, SampleKey, Scale, Side, Std
 from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
@@ -137,7 +137,7 @@ class SyntheticFaceDataset(FaceDataset):
 
     def explain(self, key: SampleKey) -> dict[str, Any]:
         crop, flips = self._draw(self.rng(key))
-        return described(crop if self.gt_size else None, flips)
+        return crop_and_flips(crop if self.gt_size else None, flips)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Crop, Flips]:
         """Which part of the picture, and in which pose."""

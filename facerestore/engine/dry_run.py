@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 from facerestore.config import Options
 from facerestore.config.resolved import resolved_yaml
 from facerestore.engine.evaluation import dataset_of
+from facerestore.engine.logs import bytes_text
 from facerestore.engine.memory import (
     Phases,
     Shapes,
@@ -27,7 +28,7 @@ from facerestore.engine.memory import (
     unallocated_model,
 )
 from facerestore.engine.training import TrainingModel
-from facerestore.errors import OptionError, UserError
+from facerestore.errors import OptionError, UserError, first_line
 
 NEEDS_CONTENT = (
     AttributeError,  # a batch holds more than pictures
@@ -85,7 +86,7 @@ def print_options(options: Options) -> TrainingModel:
         frozen = ", frozen" if key in model.frozen else ""
         source = options.path.pretrain.get("network_" + key.removeprefix("net_"))
         weights = f", weights from {source}" if source else ""
-        print(f"{key}: {type(network).__name__}, {count:,} parameters ({size(module_bytes([network]))}){frozen}{weights}")
+        print(f"{key}: {type(network).__name__}, {count:,} parameters ({bytes_text(module_bytes([network]))}){frozen}{weights}")
     return model
 
 
@@ -101,22 +102,22 @@ def _print_training_memory(model: TrainingModel, options: Options) -> None:
     }
     print("memory of each process, estimated")
     for what, value in always.items():
-        print(f"  {what}: {size(value)}")
+        print(f"  {what}: {bytes_text(value)}")
     shapes = dataset_of(section, options).picture_shapes()
     if not set(model.method.reads) <= shapes.keys():
         print(f"  activations: unknown, as the sizes of the pictures of {section.name} are not in the options")
-        print(f"  without them: {size(sum(always.values()))}")
+        print(f"  without them: {bytes_text(sum(always.values()))}")
         return
     try:
         phases = _phases(model, section.batch_size_per_gpu, shapes, options)
     except NEEDS_CONTENT as error:
         print(f"  activations: unknown, as an iteration of {options.model_type} needs real data ({first_line(error)})")
-        print(f"  without them: {size(sum(always.values()))}")
+        print(f"  without them: {bytes_text(sum(always.values()))}")
         return
-    print(f"  batches of {section.batch_size_per_gpu} ({described(shapes)}), {options.train.precision}:")
+    print(f"  batches of {section.batch_size_per_gpu} ({shapes_text(shapes)}), {options.train.precision}:")
     for what, value in phases.peaks.items():
-        print(f"    phase {what}: {size(value)}, with gradients of {size(phases.gradients[what])}")
-    print(f"  at its highest: {size(sum(always.values()) + phases.peak)}")
+        print(f"    phase {what}: {bytes_text(value)}, with gradients of {bytes_text(phases.gradients[what])}")
+    print(f"  at its highest: {bytes_text(sum(always.values()) + phases.peak)}")
     print(f"  {NOT_COUNTED}")
 
 
@@ -142,7 +143,7 @@ def _print_restoring(key: str, options: Options) -> None:
     except NEEDS_CONTENT as error:
         print(f"restoring {section.name}: memory unknown, as {options.model_type} needs real data ({first_line(error)})")
         return
-    print(f"restoring {section.name} in batches of {batch} ({described(shapes)}): {size(value)} beside the networks")
+    print(f"restoring {section.name} in batches of {batch} ({shapes_text(shapes)}): {bytes_text(value)} beside the networks")
 
 
 @contextmanager
@@ -163,15 +164,6 @@ def _print_end(options: Options, what: str) -> None:
     print(f"{options.source}: all options are right; {what}")
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def described(shapes: Mapping[str, tuple[int, int]]) -> str:
+def shapes_text(shapes: Mapping[str, tuple[int, int]]) -> str:
     """'gt 128x96, lq 32x24', width first."""
     return ", ".join(f"{key} {width}x{height}" for key, (height, width) in shapes.items())
-
-
-def size(count: int) -> str:
-    """Bytes in MiB, or in GiB where they are many."""
-    return f"{count / 2**30:,.2f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

@@ -104,3 +104,12 @@ def read_curves(folder: str | os.PathLike) -> Curves:
         for name, value in record["values"].items():
             chart.setdefault(name, []).append((record["iter"], value))
     return curves
+
+
+def bytes_text(count: float) -> str:
+    """Bytes as one reads them: '11.2 GiB'."""
+    units = iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while count >= 1000 and unit != "TiB":
+        count, unit = count / 1024, next(units)
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"

@@ -176,7 +176,7 @@ def test_the_script_draws_a_folder_and_goes_on_where_it_stopped(tmp_path, script
     capsys.readouterr()
     assert script(out, "--size", 64, "--count", 4) == 2
     told = capsys.readouterr().err
-    assert "--size 48, not 64" in told and len(told.splitlines()) == 1
+    assert "size 48 instead of 64" in told and len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

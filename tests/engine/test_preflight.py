@@ -12,9 +12,10 @@ from facerestore.config import load_options
 from facerestore.engine import builder, cli, dry_run, preflight, tester, trainer
 from facerestore.engine.cli import train_main
 from facerestore.engine.distributed import World
+from facerestore.engine.logs import bytes_text
 from facerestore.engine.preflight import weights
 from facerestore.engine.preflight.fingerprints import differing, fingerprints
-from facerestore.engine.preflight.forecast import Forecast, duration, occurrences, size
+from facerestore.engine.preflight.forecast import Forecast, duration, occurrences
 from facerestore.engine.preflight.phases import count_kinds, kind_of, phases_of
 from facerestore.engine.preflight.reads import OptionReads
 from facerestore.engine.schedules import learning_rate, rate_turns
@@ -327,7 +328,7 @@ def test_figures_are_written_as_one_reads_them():
     assert [duration(s) for s in (0.42, 59.6, 3600, 3725, 530000, 86400)] == [
         "0.4 s", "1 min", "1 h", "1 h 2 min", "6 d 3 h", "1 d",
     ]  # fmt: skip
-    assert [size(n) for n in (0, 999, 1024, 1.5 * 2**30, 176 * 2**30, 3 * 2**40)] == [
+    assert [bytes_text(n) for n in (0, 999, 1024, 1.5 * 2**30, 176 * 2**30, 3 * 2**40)] == [
         "0 B", "999 B", "1.0 KiB", "1.5 GiB", "176 GiB", "3.0 TiB",
     ]  # fmt: skip
     for every, start, total in ((5, 0, 10), (5, 0, 12), (5, 7, 12), (None, 0, 9), (100, 0, 9)):

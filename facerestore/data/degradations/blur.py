@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 Resizing = Literal["area", "bilinear", "bicubic"]
 INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
-# What may be left out of a kernel whose values sum to 1: no pixel then changes by more than this part of 255.
+# What may be left out of a kernel whose values sum to 1: no pixel changes by more than this part of 255, and most by far less.
 NEGLIGIBLE = 4e-4
 # What the Fourier transforms cost for each value of the picture, in multiply-adds of the sparse products (measured).
 FOURIER_COST = 32

@@ -15,8 +15,7 @@ Adjustment = Literal["brightness", "contrast", "saturation", "hue"]
 ADJUSTMENTS: tuple[Adjustment, ...] = ("brightness", "contrast", "saturation", "hue")
 Range = tuple[float, float]
 
-GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601's luma; torchvision's 0.2989 is this, rounded
-ADJUSTED_GRAY = np.array([0.2989, 0.587, 0.114], np.float32)
+ADJUSTED_GRAY = np.array([0.2989, 0.587, 0.114], np.float32)  # torchvision's luma; BT.601 has 0.299
 
 
 class Color(NamedTuple):

@@ -36,9 +36,9 @@ YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0
 RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
 
 
-def sample_jpeg_quality(rng: np.random.Generator, quality_range: tuple[float, float]) -> float:
-    """Uniform; the encoder truncates it to a whole number."""
-    return rng.uniform(*quality_range)
+def sample_jpeg_quality(rng: np.random.Generator, quality_range: tuple[float, float]) -> int:
+    """Uniform in the range, then truncated, as published."""
+    return int(rng.uniform(*quality_range))
 
 
 def apply_jpeg(image: np.ndarray, quality: float) -> np.ndarray:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from facerestore.data.degradations.blur import Resizing, blur_and_resize, resize
-from facerestore.data.degradations.jpeg import apply_jpeg
+from facerestore.data.degradations.jpeg import apply_jpeg, sample_jpeg_quality
 from facerestore.data.degradations.kernels import Kernel, KernelType, Range, make_kernel, sample_kernel, sample_motion
 from facerestore.data.degradations.noise import (
     GaussianNoise,
@@ -55,6 +55,7 @@ class FaceDegradation:
         poisson_prob: how often noise is Poisson's instead of Gauss's
         poisson_scale_range: strength of Poisson's noise
         motion_kernel_prob: how often a motion kernel takes the place of the others
+        split_plateau_iso: how beta of `plateau_iso` is drawn; see :func:`sample_kernel`
     """
 
     kernel_list: tuple[KernelType, ...]
@@ -69,6 +70,7 @@ class FaceDegradation:
     poisson_prob: float = 0.0
     poisson_scale_range: Range = (0.05, 3.0)
     motion_kernel_prob: float = 0.0
+    split_plateau_iso: bool = True
 
     def sample(self, rng: np.random.Generator) -> Degradation:
         """The parameters of one picture."""
@@ -77,13 +79,20 @@ class FaceDegradation:
             factor=rng.uniform(*self.downsample_range),
             resizing=self.downsample_modes[rng.integers(len(self.downsample_modes))],
             noise=self._sample_noise(rng),
-            quality=None if self.jpeg_range is None else int(rng.uniform(*self.jpeg_range)),
+            quality=None if self.jpeg_range is None else sample_jpeg_quality(rng, self.jpeg_range),
         )
 
     def _sample_kernel(self, rng: np.random.Generator) -> Kernel:
         if rng.random() < self.motion_kernel_prob:
             return sample_motion(rng, self.blur_kernel_size)
-        return sample_kernel(rng, self.kernel_list, self.kernel_prob, self.blur_kernel_size, self.blur_sigma)
+        return sample_kernel(
+            rng,
+            self.kernel_list,
+            self.kernel_prob,
+            self.blur_kernel_size,
+            self.blur_sigma,
+            split_plateau_iso=self.split_plateau_iso,
+        )
 
     def _sample_noise(self, rng: np.random.Generator) -> GaussianNoise | PoissonNoise | None:
         if rng.random() < self.poisson_prob:

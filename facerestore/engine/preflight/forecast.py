@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from facerestore.engine.logs import bytes_text
 from facerestore.engine.preflight.phases import Kind, nearest_kind
 
 
@@ -66,10 +67,10 @@ class Forecast:
         )
 
     def files(self) -> str:
-        text = f"checkpoints {size(self.checkpoint_bytes)} each, {self.kept:,} kept"
+        text = f"checkpoints {bytes_text(self.checkpoint_bytes)} each, {self.kept:,} kept"
         if self.validation_bytes:
-            text += f"; pictures {size(self.validation_bytes)} at each of {self.validations:,} validations"
-        return f"{text}: {size(self.disk)} in all"
+            text += f"; pictures {bytes_text(self.validation_bytes)} at each of {self.validations:,} validations"
+        return f"{text}: {bytes_text(self.disk)} in all"
 
 
 def occurrences(every: int | None, start: int, total: int) -> int:
@@ -89,12 +90,3 @@ def duration(seconds: float) -> str:
         if number or parts:
             parts.append(f"{number} {unit}")
     return " ".join(p for p in parts[:2] if not p.startswith("0 "))
-
-
-def size(count: float) -> str:
-    """Bytes as one reads them: '11.2 GiB'."""
-    units = iter(("B", "KiB", "MiB", "GiB", "TiB"))
-    unit = next(units)
-    while count >= 1000 and unit != "TiB":
-        count, unit = count / 1024, next(units)
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"

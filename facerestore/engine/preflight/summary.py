@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from facerestore.engine.preflight.forecast import Forecast, occurrences, size
+from facerestore.engine.logs import bytes_text
+from facerestore.engine.preflight.forecast import Forecast, occurrences
 from facerestore.engine.preflight.phases import count_kinds
 from facerestore.engine.preflight.trial import Trial, largest_process
 
@@ -22,7 +23,7 @@ def summary(trial: Trial, target: Path) -> str:
     notes, free = list(trial.found.notes), shutil.disk_usage(target).free
     if forecast.disk > free:
         notes.append(
-            f"the disk will be full: {size(forecast.disk)} are to be written and {size(free)} are free; "
+            f"the disk will be full: {bytes_text(forecast.disk)} are to be written and {bytes_text(free)} are free; "
             "set `logger.keep_checkpoints`, or save less often"
         )
     if forecast.waiting > 0.2 * (forecast.computing + forecast.waiting):
@@ -35,7 +36,7 @@ def summary(trial: Trial, target: Path) -> str:
         **trial.found.facts,
         "time": forecast.time(),
         "memory": memory(trial),
-        "disk": f"{forecast.files()}, {size(free)} free",
+        "disk": f"{forecast.files()}, {bytes_text(free)} free",
     }
     width = max(map(len, facts))
     lines = ["", *phase_table(trial), "", *(f"{k:{width}}  {v}" for k, v in facts.items()), *(f"note: {n}" for n in notes)]
@@ -49,7 +50,7 @@ def phase_table(trial: Trial) -> list[str]:
         visits = seen.visits
         rates = ", ".join(f"{k.removeprefix('optim_')} {rate:.2e}" for k, rate in visits[-1].rates.items())
         its = ", ".join(f"{v.it}" for v in visits)
-        rows.append((seen.phase.label, its, f"{visits[-1].seconds:.3f}", size(seen.memory), rates))
+        rows.append((seen.phase.label, its, f"{visits[-1].seconds:.3f}", bytes_text(seen.memory), rates))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     right = ("<", "<", ">", ">")
     return ["  ".join([*(f"{c:{a}{w}}" for c, a, w in zip(row, right, widths, strict=False)), row[4]]) for row in rows]
@@ -80,11 +81,13 @@ def forecast_of(trial: Trial) -> Forecast:
 def memory(trial: Trial) -> str:
     """The most that was in use, of what there is."""
     device = trial.world.device
-    peak = size(max(seen.memory for seen in trial.seen))
+    peak = bytes_text(max(seen.memory for seen in trial.seen))
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
-        return f"peak {peak} in tensors, {size(trial.reserved)} taken of the GPU's {size(whole)}"
+        return f"peak {peak} in tensors, {bytes_text(trial.reserved)} taken of the GPU's {bytes_text(whole)}"
     workers = largest_process(resource.RUSAGE_CHILDREN)
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    beside = f", {size(workers)} in the largest loader worker" if trial.options.datasets["train"].num_worker_per_gpu else ""
-    return f"peak {peak} in this process{beside}; the machine has {size(whole)}"
+    beside = (
+        f", {bytes_text(workers)} in the largest loader worker" if trial.options.datasets["train"].num_worker_per_gpu else ""
+    )
+    return f"peak {peak} in this process{beside}; the machine has {bytes_text(whole)}"

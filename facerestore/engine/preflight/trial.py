@@ -28,15 +28,15 @@ from facerestore.data.loader import worker_failures
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.logs import logger, number
+from facerestore.engine.logs import bytes_text, logger, number
 from facerestore.engine.preflight.fingerprints import differing, fingerprints, state_of
-from facerestore.engine.preflight.forecast import duration, size
+from facerestore.engine.preflight.forecast import duration
 from facerestore.engine.preflight.phases import Kind, Phase, kind_of, phases_of
 from facerestore.engine.preflight.weights import weight_findings
 from facerestore.engine.preflight.witness import Findings, Witness
 from facerestore.engine.resume import resume_training
 from facerestore.engine.trainer import Run, Validation
-from facerestore.errors import UserError, listed
+from facerestore.errors import UserError, first_line, listed
 
 
 @dataclass
@@ -190,7 +190,7 @@ class Trial:
             self.trainer.save(it)
         files = [*self.folder.glob(f"models/*_{it}.pth"), self._state_file(it)]
         self.checkpoint = Cost(self._now() - begin, sum(f.stat().st_size for f in files))
-        self.found.facts["checkpoint"] = f"{size(self.checkpoint.bytes)} in {duration(self.checkpoint.seconds)}"
+        self.found.facts["checkpoint"] = f"{bytes_text(self.checkpoint.bytes)} in {duration(self.checkpoint.seconds)}"
 
     def _validate(self, it: int) -> None:
         begin = self._now()
@@ -285,7 +285,7 @@ def told(where: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # a component's fault, or networks that do not fit together
         place = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if "facerestore" in f.filename), None)
-        line = (str(error).splitlines() or [""])[0]
+        line = first_line(error)
         source = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
         raise UserError(f"preflight, {where}: {type(error).__name__}: {line}{source}") from error
 
