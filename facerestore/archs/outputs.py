@@ -31,6 +31,21 @@ class DiscriminatorOutput:
     feats: list[Tensor] | None = None
 
 
+@dataclass
+class EncoderOutput:
+    """What an encoder or a mapping network returns."""
+
+    latents: Tensor  # style codes (N, dim), or one for each layer (N, layers, dim)
+
+
+@dataclass
+class LandmarkOutput:
+    """What a landmark network returns, stage by stage, the last the best."""
+
+    heatmaps: list[Tensor]  # (N, landmarks + 1, h, w): one for each landmark, and one of the face's outlines
+    boundary_channels: list[Tensor]  # (N, 2, h, w): the last two coordinates that the stage was given
+
+
 class Network(nn.Module):
     """What every registered network declares beside its layers."""
 
@@ -55,3 +70,15 @@ class Discriminator(Network):
     """Maps a picture to a :class:`DiscriminatorOutput`."""
 
     offers = frozenset({"logits"})
+
+
+class Encoder(Network):
+    """Maps a picture, or noise, to an :class:`EncoderOutput`."""
+
+    offers = frozenset({"latents"})
+
+
+class LandmarkNetwork(Network):
+    """Maps a picture of a face to a :class:`LandmarkOutput`."""
+
+    offers = frozenset({"heatmaps", "boundary_channels"})
