@@ -18,9 +18,9 @@ from facerestore.errors import DataError
 from facerestore.registry import ARCHS, WeightFile
 
 Stages = Annotated[int, Meta(ge=1, le=16)]
+Width = Annotated[int, Meta(ge=8, le=4096, multiple_of=8)]
 
 SIDE = 256  # of the pictures that the published network was trained on
-WIDTH = 256  # channels of an hourglass
 DEPTH = 4  # how often an hourglass halves the side
 STEP = 4 * 2**DEPTH  # sides of pictures are multiples of it
 
@@ -50,29 +50,31 @@ class FAN(LandmarkNetwork):
         )
     }
 
-    def __init__(self, num_modules: Stages = 1, end_relu: bool = False, num_landmarks: Count = 98):
+    def __init__(self, num_modules: Stages = 1, end_relu: bool = False, num_landmarks: Count = 98, num_features: Width = 256):
         """
         Args:
             num_modules: number of hourglasses, one after the other
             end_relu: whether heatmaps are cut off at 0
             num_landmarks: number of landmarks; 98 for the masks
+            num_features: channels of an hourglass, a multiple of 8; a quarter of them at the start
         """
         super().__init__()
         self.num_modules, self.end_relu = num_modules, end_relu
-        self.conv1 = CoordConv2d(3, 64, 7, stride=2, padding=3)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.conv2 = ConvBlock(64, 128)
-        self.conv3 = ConvBlock(128, 128)
-        self.conv4 = ConvBlock(128, WIDTH)
+        first, second, width = num_features // 4, num_features // 2, num_features
+        self.conv1 = CoordConv2d(3, first, 7, stride=2, padding=3)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.conv2 = ConvBlock(first, second)
+        self.conv3 = ConvBlock(second, second)
+        self.conv4 = ConvBlock(second, width)
         for stage in range(num_modules):
-            self.add_module(f"m{stage}", Hourglass(boundary=stage > 0))
-            self.add_module(f"top_m_{stage}", ConvBlock(WIDTH, WIDTH))
-            self.add_module(f"conv_last{stage}", nn.Conv2d(WIDTH, WIDTH, 1))
-            self.add_module(f"bn_end{stage}", nn.BatchNorm2d(WIDTH))
-            self.add_module(f"l{stage}", nn.Conv2d(WIDTH, num_landmarks + 1, 1))
+            self.add_module(f"m{stage}", Hourglass(width, boundary=stage > 0))
+            self.add_module(f"top_m_{stage}", ConvBlock(width, width))
+            self.add_module(f"conv_last{stage}", nn.Conv2d(width, width, 1))
+            self.add_module(f"bn_end{stage}", nn.BatchNorm2d(width))
+            self.add_module(f"l{stage}", nn.Conv2d(width, num_landmarks + 1, 1))
             if stage + 1 < num_modules:  # what the next one is given of this one's features and heatmaps
-                self.add_module(f"bl{stage}", nn.Conv2d(WIDTH, WIDTH, 1))
-                self.add_module(f"al{stage}", nn.Conv2d(num_landmarks + 1, WIDTH, 1))
+                self.add_module(f"bl{stage}", nn.Conv2d(width, width, 1))
+                self.add_module(f"al{stage}", nn.Conv2d(num_landmarks + 1, width, 1))
 
     def forward(self, x: Tensor) -> LandmarkOutput:
         height, width = x.shape[-2:]
@@ -134,23 +136,27 @@ class FAN(LandmarkNetwork):
         stages = 0
         while f"l{stages}.bias" in state:
             stages += 1
-        return {"num_modules": stages, "num_landmarks": state["l0.bias"].numel() - 1}
+        return {
+            "num_modules": stages,
+            "num_landmarks": state["l0.bias"].numel() - 1,
+            "num_features": state["bn_end0.bias"].numel(),
+        }
 
 
 class Hourglass(nn.Module):
     """Features at five scales, each halved from the one before and added up again on the way back.
 
-    forward: (N, 256, H, W), and with `boundary` the heatmap (N, 1, H, W) of the outlines, to (N, 256, H, W) and the last
-    two coordinates (N, 2, H, W).
+    forward: (N, width, H, W), and with `boundary` the heatmap (N, 1, H, W) of the outlines, to (N, width, H, W) and the
+    last two coordinates (N, 2, H, W).
     """
 
-    def __init__(self, boundary: bool):
+    def __init__(self, width: int, boundary: bool):
         super().__init__()
-        self.coordconv = CoordConv2d(WIDTH, WIDTH, 1, boundary=boundary)
+        self.coordconv = CoordConv2d(width, width, 1, boundary=boundary)
         for level in range(DEPTH, 0, -1):
             for name in (f"b1_{level}", f"b2_{level}", f"b3_{level}"):
-                self.add_module(name, ConvBlock(WIDTH, WIDTH))
-        self.b2_plus_1 = ConvBlock(WIDTH, WIDTH)
+                self.add_module(name, ConvBlock(width, width))
+        self.b2_plus_1 = ConvBlock(width, width)
 
     def forward(self, x: Tensor, outlines: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, coordinates = self.coordconv(x, outlines)
