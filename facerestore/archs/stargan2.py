@@ -32,6 +32,7 @@ from facerestore.archs.outputs import (
     EncoderOutput,
     Generator,
     GeneratorOutput,
+    refuse_other_size,
 )
 from facerestore.errors import DataError, OptionError
 from facerestore.registry import ARCHS
@@ -49,7 +50,7 @@ class StarGANv2Generator(Generator):
 
     Residual blocks that halve the side, two that keep it, two with AdaIN, and blocks with AdaIN that double it.
     With `w_hpf` (the published CelebA-HQ network) the decoder's blocks have no shortcut; what is kept of the picture
-    comes through two masks of the face as high-passed features of the sides 32, 64 and 128 .  The
+    comes through two masks of the face as high-passed features of the sides 32, 64 and 128.  The
     published files then hold 1 x 1 convolutions of shortcuts that do not exist: they are frozen here.
 
     forward:
@@ -149,7 +150,7 @@ class StarGANv2MappingNetwork(Encoder):
 
     Four dense layers for all domains, then four for each.
 
-    forward: latents z (N, latent_dim), unit normal, and domains y (N), integers below num_domains, to `latents`
+    forward: latents z (N, latent_dim), unit normal, and domains y (N), integers below num_domains, to `embedding`
     (N, style_dim).
     """
 
@@ -169,7 +170,7 @@ class StarGANv2MappingNetwork(Encoder):
         scaled_kaiming_(self, 1)
 
     def forward(self, z: Tensor, y: Tensor) -> EncoderOutput:
-        return EncoderOutput(latents=of_domain(self.unshared, self.shared(z), y))
+        return EncoderOutput(embedding=of_domain(self.unshared, self.shared(z), y))
 
     @classmethod
     @confirmed
@@ -190,7 +191,7 @@ class StarGANv2StyleEncoder(Encoder):
     Residual blocks that halve the side, then one dense head for each domain.
 
     forward: pictures x (N, 3, img_size, img_size) in [-1, 1] and domains y (N), integers below num_domains, to
-    `latents` (N, style_dim).  DataError where a picture has another size.
+    `embedding` (N, style_dim).  DataError where a picture has another size.
     """
 
     input_range = PICTURES
@@ -222,8 +223,8 @@ class StarGANv2StyleEncoder(Encoder):
         scaled_kaiming_(self, 1)
 
     def forward(self, x: Tensor, y: Tensor) -> EncoderOutput:
-        refuse_other_size(x, self.img_size, "StarGANv2StyleEncoder")
-        return EncoderOutput(latents=of_domain(self.unshared, self.shared(x).flatten(1), y))
+        refuse_other_size(self, x, self.img_size, "img_size")
+        return EncoderOutput(embedding=of_domain(self.unshared, self.shared(x).flatten(1), y))
 
     @classmethod
     @confirmed
@@ -268,7 +269,7 @@ class StarGANv2Discriminator(Discriminator):
         scaled_kaiming_(self, 1)
 
     def forward(self, x: Tensor, y: Tensor) -> DiscriminatorOutput:
-        refuse_other_size(x, self.img_size, "StarGANv2Discriminator")
+        refuse_other_size(self, x, self.img_size, "img_size")
         logits = self.main(x).flatten(1)
         return DiscriminatorOutput(logits=logits.gather(1, y[:, None]).squeeze(1))
 
@@ -319,9 +320,3 @@ def of_domain(heads: Iterable[nn.Module], feat: Tensor, y: Tensor) -> Tensor:
     """For each sample what the head of its domain makes of its features, (N, dim)."""
     answers = torch.stack([head(feat) for head in heads], dim=1)
     return answers.take_along_dim(y[:, None, None], dim=1).squeeze(1)
-
-
-def refuse_other_size(x: Tensor, side: int, kind: str) -> None:
-    height, width = x.shape[-2:]
-    if (height, width) != (side, side):
-        raise DataError(f"{kind} takes pictures of {side} x {side} pixels (its `img_size`), not of {width} x {height}")

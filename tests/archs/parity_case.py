@@ -31,7 +31,7 @@ RENAMED = {  # published classes that are registered under another name
 FIELDS = {  # published outputs, by their name here
     "out": ("image", "logits"),
     "outputs": ("heatmaps",),
-    "s": ("latents",),
+    "s": ("embedding",),
 }
 
 

@@ -12,17 +12,17 @@ from facerestore.archs import build_network
 from facerestore.archs.outputs import Network
 from tests import parity
 
+Shape = tuple[int, ...]
 
-class Labels(tuple):
-    """Whole numbers, one for each sample, that are given as they are."""
+
+class Labels(Shape):
+    """Not a shape, but domains, one for each sample: given as they are."""
 
 
 @dataclass(frozen=True)
 class Small:
-    """`shapes` are those of forward's positional arguments, which are drawn; or labels; or a list of such."""
-
     keywords: dict[str, Any]
-    shapes: tuple[tuple[int, ...] | Labels | list, ...] = ((2, 3, 16, 24),)
+    shapes: tuple[Shape | list[Shape], ...] = ((2, 3, 16, 24),)  # of forward's positional arguments; of lists of them too
 
 
 SMALL: dict[str, Small] = {
@@ -61,14 +61,21 @@ def build(name: str) -> Network:
     return parity.fill_(build_network({"type": name, **SMALL[name].keywords}), seed=1).eval()
 
 
-def inputs(name: str) -> list[Tensor | list]:
-    return [argument(spec, f"input{i}") for i, spec in enumerate(SMALL[name].shapes)]
+def inputs(name: str) -> list[Tensor | list[Tensor]]:
+    return [drawn(shape, f"input{i}") for i, shape in enumerate(SMALL[name].shapes)]
 
 
-def argument(spec: tuple[int, ...] | Labels | list, name: str) -> Tensor | list:
-    if isinstance(spec, list):
-        return [argument(part, f"{name}.{i}") for i, part in enumerate(spec)]
-    return torch.tensor(spec) if isinstance(spec, Labels) else parity.draw(spec, 2, name, 0, 1)
+def drawn(shape: Shape | list[Shape], name: str) -> Tensor | list[Tensor]:
+    if isinstance(shape, list):
+        return [drawn(part, f"{name}.{i}") for i, part in enumerate(shape)]
+    return torch.tensor(shape) if isinstance(shape, Labels) else parity.draw(shape, 2, name, 0, 1)
+
+
+def channels_last(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """A picture, or a list of them, in this memory format; a code as it is."""
+    if isinstance(value, list):
+        return [channels_last(part) for part in value]
+    return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def tensors(output: Any) -> list[Tensor]:

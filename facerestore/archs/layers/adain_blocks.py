@@ -1,6 +1,6 @@
 """Residual blocks with adaptive instance normalisation, and the high-pass filter between them, of StarGAN v2.
 
-Choi et al., StarGAN v2, CVPR 2020, appendix E.
+Choi et al., StarGAN v2, CVPR 2020, appendix on network architecture.
 """
 
 from __future__ import annotations
