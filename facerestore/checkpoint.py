@@ -213,7 +213,7 @@ def _bare(state: Mapping[str, Tensor]) -> State:
 
 def _shared(network: nn.Module | None, state: State) -> int:
     """How many of a network's keys a state has in the same shape."""
-    own = network.state_dict() if network else {}
+    own = {} if network is None else network.state_dict()
     return sum(k in own and own[k].shape == v.shape for k, v in state.items())
 
 

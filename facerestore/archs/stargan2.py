@@ -1,7 +1,7 @@
 """The networks of StarGAN v2: generator, mapping network, style encoder and discriminator.
 
-Choi et al., StarGAN v2: Diverse Image Synthesis for Multiple Domains, CVPR 2020, section 2.1, and
-its appendix on network architecture.  Source of the figures: clovaai/stargan-v2, core/model.py.
+Choi et al., StarGAN v2: Diverse Image Synthesis for Multiple Domains, CVPR 2020, section 2.1, and the appendix on network
+architecture.  Source of the figures: clovaai/stargan-v2, core/model.py.
 
 A picture x is given the style s by G(x, s); s is made for a domain y from chance, F(z, y), or from a picture of that
 domain, E(x, y); D(x, y) tells whether x is a real picture of the domain y.  F and E have one head for each domain, D one
@@ -50,8 +50,8 @@ class StarGANv2Generator(Generator):
 
     Residual blocks that halve the side, two that keep it, two with AdaIN, and blocks with AdaIN that double it.
     With `w_hpf` (the published CelebA-HQ network) the decoder's blocks have no shortcut; what is kept of the picture
-    comes through two masks of the face as high-passed features of the sides 32, 64 and 128.  The
-    published files then hold 1 x 1 convolutions of shortcuts that do not exist: they are frozen here.
+    comes through two masks of the face as high-passed features of the sides 32, 64 and 128.  The published files then
+    hold 1 x 1 convolutions of shortcuts that do not exist: here they are kept under their keys, and frozen.
 
     forward:
         x: pictures (N, 3, H, W) in [-1, 1].  Sides are multiples of 2^levels, where levels = log2(img_size) - 4, or - 3
