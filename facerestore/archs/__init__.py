@@ -8,11 +8,13 @@ from typing import Any
 from torch import nn
 
 from facerestore.archs import (  # noqa: F401  (each registers its class)
+    fan,
     msrresnet,
     rrdbnet,
     srgan_discriminator,
     srresnet,
     srvgg,
+    stargan2,
     unet_discriminator,
     vgg_style_discriminator,
 )

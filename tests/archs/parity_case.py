@@ -24,8 +24,14 @@ OFFICIAL = "_official_state"
 BUILDERS: dict[str, Callable[..., nn.Module]] = {  # by the published class, where it is not built under its own name
     "VGGFeatureExtractor": VGGFeatures,
 }
+RENAMED = {  # published classes that are registered under another name
+    f"stargan-v2:core/model.py:{name}": f"StarGANv2{name}"
+    for name in ("Generator", "MappingNetwork", "StyleEncoder", "Discriminator")
+}
 FIELDS = {  # published outputs, by their name here
     "out": ("image", "logits"),
+    "outputs": ("heatmaps",),
+    "s": ("embedding",),
 }
 
 
@@ -35,8 +41,13 @@ def names(official: bool) -> list[str]:
     return [s for s in stems if not s.startswith(OTHER_KINDS) and s.endswith(OFFICIAL) == official]
 
 
+def name_of(case: dict[str, Any]) -> str:
+    """The published class's name, or what it is called here."""
+    return RENAMED.get(case["reference"], case["reference"].rsplit(":", 1)[-1])
+
+
 def build(case: dict[str, Any]) -> nn.Module:
-    published = case["reference"].rsplit(":", 1)[-1]
+    published = name_of(case)
     if published in BUILDERS:
         return BUILDERS[published](**case["kwargs"])
     return build_network({"type": published, **case["kwargs"]})
@@ -64,8 +75,9 @@ def check_figures(name: str) -> None:
     inputs = {key: tensor_of(spec) for key, spec in case["inputs"].items()}
     differentiated = case.get("grad", {"inputs": [], "outputs": []})
     leaves = flatten(inputs)
-    for key in differentiated["inputs"]:
-        leaves[key].requires_grad_(True)
+    wanted = [leaf for leaf in leaves for key in differentiated["inputs"] if leaf == key or leaf.startswith(f"{key}.")]
+    for leaf in wanted:
+        leaves[leaf].requires_grad_(True)
 
     call = dict(case["call"])
     method = getattr(network, call.pop("method", "forward"))
@@ -81,7 +93,7 @@ def check_figures(name: str) -> None:
         sum((out * direction).mean() for out, direction in zip(chosen, directions, strict=True)).backward()
         parameters = dict(network.named_parameters())
         figures |= {f"grad:{key}": parameters[key].grad for key in differentiated["parameters"]}
-        figures |= {f"grad_input:{key}": leaves[key].grad for key in differentiated["inputs"]}
+        figures |= {f"grad_input:{key}": leaves[key].grad for key in wanted}
 
     assert figures.keys() == stored.keys()
     tolerance = case["tolerance"]

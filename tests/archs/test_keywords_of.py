@@ -11,6 +11,7 @@ from tests import parity
 from tests.archs import parity_case, small
 
 VARIANTS = {  # beside the small networks: keywords that a state dict must give back
+    "FAN": [{"num_modules": n, "num_landmarks": 68, "num_features": 8} for n in (1, 3)],
     "MSRResNet": [
         {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 2, "upscale": 2},
         {"num_in_ch": 1, "num_out_ch": 3, "num_feat": 6, "num_block": 11, "upscale": 3},
@@ -28,6 +29,17 @@ VARIANTS = {  # beside the small networks: keywords that a state dict must give 
     "SRVGGNetCompact": [
         {"num_in_ch": c, "num_out_ch": c, "num_feat": 8, "num_conv": n, "upscale": up, "act_type": "prelu"}
         for c, n, up in ((3, 1, 1), (1, 12, 2), (3, 3, 3))
+    ],
+    "StarGANv2Discriminator": [{"img_size": 8, "base_dim": 4, "num_domains": 1, "max_conv_dim": 8}]
+    + [{"img_size": size, "base_dim": 6, "num_domains": 4, "max_conv_dim": 10} for size in (16, 512)],
+    "StarGANv2Generator": [
+        {"img_size": size, "base_dim": 4, "style_dim": 3, "max_conv_dim": 7, "w_hpf": w}
+        for size, w in ((32, 0), (16, 1), (512, 1), (512, 0))  # without its filter, the state of 1 is one of 0
+    ],
+    "StarGANv2MappingNetwork": [{"latent_dim": 3, "style_dim": 5, "num_domains": n, "hidden_dim": 4} for n in (1, 11)],
+    "StarGANv2StyleEncoder": [
+        {"img_size": size, "base_dim": 4, "style_dim": 3, "num_domains": n, "max_conv_dim": 8}
+        for size, n in ((8, 1), (64, 2), (512, 12))
     ],
     "UNetDiscriminatorSN": [{"num_in_ch": 1, "num_feat": 4, "skip_connection": True}],
     "VGGStyleDiscriminator": [{"num_in_ch": 1, "num_feat": 4, "input_size": size} for size in (128, 256)],
@@ -63,7 +75,7 @@ def test_no_other_class_recognises_the_small_networks(name):
 @pytest.mark.parametrize("case", parity_case.names(official=True))
 def test_published_files(case):
     description, _ = parity.load(case)
-    published = description["reference"].rsplit(":", 1)[-1]
+    published = parity_case.name_of(description)
     found = recognised({key: torch.empty(shape, device="meta") for key, shape in description["state"]})
     if published in parity_case.BUILDERS:  # not registered
         assert found == {}

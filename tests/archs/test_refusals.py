@@ -35,6 +35,12 @@ from facerestore.errors import DataError, OptionError
             "skip_connection",
             "true or false",
         ),
+        ({"type": "StarGANv2Generator", "img_size": 96}, "img_size", r"2\^n pixels, at least 16, not 96"),
+        ({"type": "StarGANv2Generator", "img_size": 16, "w_hpf": 0}, "img_size", "at least 32, not 16"),
+        ({"type": "StarGANv2Generator", "w_hpf": -1}, "w_hpf", "w_hpf"),
+        ({"type": "StarGANv2StyleEncoder", "img_size": 200}, "img_size", "at least 8, not 200"),
+        ({"type": "StarGANv2Discriminator", "num_domains": 0}, "num_domains", "num_domains"),
+        ({"type": "FAN", "num_features": 100}, "num_features", "multiple of 8"),
         ({"type": "SRGANDiscriminator", "num_hidden": -1}, "num_hidden", "num_hidden"),
     ],
 )
@@ -49,3 +55,36 @@ def test_a_picture_of_another_size(shape):
     network = build_network({"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4, "input_size": 128})
     with pytest.raises(DataError, match=f"128 x 128 pixels .*not of {shape[3]} x {shape[2]}$"):
         network(torch.zeros(shape))
+
+
+STYLES, DOMAINS = torch.zeros(2, 4), torch.zeros(2, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "message"),
+    [
+        ({"type": "StarGANv2Discriminator"}, (torch.zeros(2, 3, 32, 24), DOMAINS), "32 x 32 pixels .*not of 24 x 32$"),
+        ({"type": "StarGANv2StyleEncoder"}, (torch.zeros(2, 3, 64, 64), DOMAINS), "32 x 32 pixels .*not of 64 x 64$"),
+        ({"type": "StarGANv2Generator"}, (torch.zeros(2, 3, 32, 30), STYLES), "multiples of 4 pixels.*not 30 x 32$"),
+        ({"type": "StarGANv2Generator"}, (torch.zeros(2, 3, 4, 4), STYLES), "more than 4 x 4, not 4 x 4$"),
+        (
+            {"type": "StarGANv2Generator", "w_hpf": 0},
+            (torch.zeros(2, 3, 32, 32), STYLES, [torch.ones(2, 1, 8, 8)] * 2),
+            "given masks, but .* built with w_hpf 0$",
+        ),
+    ],
+)
+def test_inputs_that_do_not_fit(options, arguments, message):
+    small = {"img_size": 32, "base_dim": 4, "max_conv_dim": 4}
+    if options["type"] != "StarGANv2Discriminator":
+        small["style_dim"] = 4
+    with pytest.raises(DataError, match=message):
+        build_network(small | options)(*arguments)
+
+
+def test_pictures_and_landmarks_that_fan_cannot_use():
+    fan = build_network({"type": "FAN", "num_landmarks": 5, "num_features": 8})
+    with pytest.raises(DataError, match=r"multiples of 64 pixels, not 100 x 64$"):
+        fan(torch.zeros(1, 3, 64, 100))
+    with pytest.raises(DataError, match=r"98 landmarks, not of 5$"):
+        fan.get_heatmap(torch.zeros(2, 3, 64, 64))
