@@ -8,13 +8,17 @@ from typing import Any
 from torch import nn
 
 from facerestore.archs import (  # noqa: F401  (each registers its class)
+    codeformer,
     msrresnet,
+    restoreformer,
     rrdbnet,
     srgan_discriminator,
     srresnet,
     srvgg,
     unet_discriminator,
     vgg_style_discriminator,
+    vqgan,
+    vqgan_discriminator,
 )
 from facerestore.registry import ARCHS
 

@@ -6,7 +6,13 @@ import pytest
 
 from tests.archs import parity_case
 
-SLOW: set[str] = set()  # cases over five seconds
+SLOW = {  # cases over five seconds: 512 x 512 pixels at the published width
+    "codeformer",
+    "codeformer_code_only",
+    "codeformer_noadain",
+    "codeformer_w0",
+    "codeformer_w1",
+}
 
 
 def cases(official: bool) -> list:
