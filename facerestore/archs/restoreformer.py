@@ -94,7 +94,9 @@ class RestoreFormer(Generator):
                 ("attn_resolutions",),
             )
         if ch * ch_mult[-1] % head_size:
-            raise OptionError(f"`head_size` must divide the {ch * ch_mult[-1]} channels of the smallest features", ("head_size",))
+            raise OptionError(
+                f"`head_size` must divide the {ch * ch_mult[-1]} channels of the smallest features", ("head_size",)
+            )
         heads = head_size
         self.shrinkage = 2 ** (len(ch_mult) - 1)
         widths = [ch * multiple for multiple in ch_mult]

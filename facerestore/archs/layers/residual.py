@@ -121,7 +121,9 @@ def sizes_of_levels(side: int, width: int, multiples: Sequence[int], names: tupl
             (names[0],),
         )
     if any(channels % GROUPS for channels in (width, *(width * k for k in multiples))):
-        raise OptionError(f"channels are normalised in {GROUPS} groups: `{names[1]}` must be a multiple of {GROUPS}", (names[1],))
+        raise OptionError(
+            f"channels are normalised in {GROUPS} groups: `{names[1]}` must be a multiple of {GROUPS}", (names[1],)
+        )
     return [side >> level for level in range(len(multiples))]
 
 
