@@ -107,6 +107,8 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
         state = {k: v for k, v in state.items() if k in own}
         if not state:
             raise CheckpointError(f"{value}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
+    if declared.partial and (unknown := [k for k in state if k not in part.state_dict()]):
+        raise CheckpointError(f"{value}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
     load_weights(part, state, strict=not declared.partial)
 
 

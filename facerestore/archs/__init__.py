@@ -8,8 +8,10 @@ from typing import Any
 from torch import nn
 
 from facerestore.archs import (  # noqa: F401  (each registers its class)
+    codeformer,
     fan,
     msrresnet,
+    restoreformer,
     rrdbnet,
     srgan_discriminator,
     srresnet,
@@ -17,6 +19,8 @@ from facerestore.archs import (  # noqa: F401  (each registers its class)
     stargan2,
     unet_discriminator,
     vgg_style_discriminator,
+    vqgan,
+    vqgan_discriminator,
 )
 from facerestore.registry import ARCHS
 

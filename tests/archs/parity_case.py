@@ -7,6 +7,7 @@ code, or its outputs do, one line below says so.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any
@@ -15,14 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from facerestore.archs import build_network
+from facerestore.archs.layers.quantizers import VectorQuantizer
 from facerestore.archs.vgg_features import VGGFeatures
 from tests import parity
+from tests.archs import vq_outputs
 
 OTHER_KINDS = ("train_", "loss_", "metric_", "data_")  # cases that are no network's
 OFFICIAL = "_official_state"
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {  # by the published class, where it is not built under its own name
     "VGGFeatureExtractor": VGGFeatures,
+    "VectorQuantizer": VectorQuantizer,
 }
 RENAMED = {  # published classes that are registered under another name
     f"stargan-v2:core/model.py:{name}": f"StarGANv2{name}"
@@ -32,6 +36,7 @@ FIELDS = {  # published outputs, by their name here
     "out": ("image", "logits"),
     "outputs": ("heatmaps",),
     "s": ("embedding",),
+    "lq_feat": ("feat",),
 }
 
 
@@ -48,9 +53,10 @@ def name_of(case: dict[str, Any]) -> str:
 
 def build(case: dict[str, Any]) -> nn.Module:
     published = name_of(case)
+    keywords = case["kwargs"] | ({"legacy": True} if case.get("legacy") else {})
     if published in BUILDERS:
-        return BUILDERS[published](**case["kwargs"])
-    return build_network({"type": published, **case["kwargs"]})
+        return BUILDERS[published](**keywords)
+    return build_network({"type": published, **keywords})
 
 
 def state_on_meta(case: dict[str, Any]) -> dict[str, Tensor]:
@@ -80,7 +86,7 @@ def check_figures(name: str) -> None:
         leaves[leaf].requires_grad_(True)
 
     call = dict(case["call"])
-    method = getattr(network, call.pop("method", "forward"))
+    method = method_of(network, case["reference"].rsplit(":", 1)[-1], call.pop("method", "forward"))
     first, *others = inputs
     outputs = named_outputs(method(inputs[first], **{k: inputs[k] for k in others}, **call), case["returns"])
     figures = {key: outputs[key] for key in case["outputs"]}
@@ -101,6 +107,13 @@ def check_figures(name: str) -> None:
         allowed = tolerance["gradients" if key.startswith("grad") else "outputs"]
         error = parity.relative_error(figures[key], reference)
         assert error <= allowed, f"{name}: {key} is off by {error:.1e}, allowed are {allowed:.0e}"
+
+
+def method_of(network: nn.Module, published: str, name: str) -> Callable[..., Any]:
+    """The method that a case calls, or what gathers the same from ours."""
+    if (published, name) in vq_outputs.CALLS:
+        return functools.partial(vq_outputs.CALLS[published, name], network)
+    return getattr(network, name)
 
 
 def tensor_of(spec: dict[str, Any] | list) -> Tensor | list:

@@ -26,11 +26,30 @@ class Small:
 
 
 SMALL: dict[str, Small] = {
+    "CodeFormer": Small(
+        {
+            "dim_embd": 32,
+            "n_layers": 2,
+            "codebook_size": 3,  # so few that bfloat16 chooses none other
+            "connect_list": [],  # what is connected takes part with w > 0 alone: test_codeformer.py
+            "img_size": 16,
+            "nf": 32,
+            "ch_mult": [1, 2, 2],
+            "res_blocks": 1,
+            "attn_resolutions": [4],
+            "emb_dim": 16,
+        },
+        ((2, 3, 16, 16),),
+    ),
     "FAN": Small({"num_landmarks": 5, "num_features": 16}, ((2, 3, 64, 128),)),
     "MSRResNet": Small({"num_feat": 8, "num_block": 2, "upscale": 3}),
     "RRDBNet": Small(
         {"num_in_ch": 3, "num_out_ch": 3, "scale": 2, "num_feat": 8, "num_block": 1, "num_grow_ch": 4},
         ((2, 3, 14, 17),),
+    ),
+    "RestoreFormer": Small(
+        {"n_embed": 2, "embed_dim": 4, "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "resolution": 32, "z_channels": 8},
+        ((2, 3, 8, 4),),
     ),
     "SRGANDiscriminator": Small({"num_feat": 8, "num_hidden": 16}, ((2, 3, 40, 56),)),
     "SRResNet": Small({"num_feat": 8, "num_block": 2}),
@@ -53,6 +72,11 @@ SMALL: dict[str, Small] = {
     ),
     "UNetDiscriminatorSN": Small({"num_in_ch": 3, "num_feat": 8}, ((2, 3, 20, 27),)),
     "VGGStyleDiscriminator": Small({"num_in_ch": 3, "num_feat": 4}, ((2, 3, 128, 128),)),
+    "VQAutoEncoder": Small(
+        {"img_size": 32, "nf": 32, "ch_mult": [1, 2], "res_blocks": 1, "codebook_size": 2, "emb_dim": 4},
+        ((2, 3, 8, 4),),
+    ),
+    "VQGANDiscriminator": Small({"ndf": 8, "n_layers": 2}),
 }
 
 

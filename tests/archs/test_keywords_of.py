@@ -11,6 +11,11 @@ from tests import parity
 from tests.archs import parity_case, small
 
 VARIANTS = {  # beside the small networks: keywords that a state dict must give back
+    "CodeFormer": [
+        {"dim_embd": d, "n_head": 8, "n_layers": n, "codebook_size": 5, "connect_list": connected, "img_size": size, "nf": 32}
+        | {"ch_mult": [1, 2, 1, 3], "res_blocks": 1, "attn_resolutions": attended, "emb_dim": 6}
+        for d, n, size, connected, attended in ((16, 1, 64, ["8", "32"], [32, 8]), (24, 11, 128, [], []))
+    ],
     "FAN": [{"num_modules": n, "num_landmarks": 68, "num_features": 8} for n in (1, 3)],
     "MSRResNet": [
         {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 2, "upscale": 2},
@@ -21,6 +26,11 @@ VARIANTS = {  # beside the small networks: keywords that a state dict must give 
         {"num_in_ch": 3, "num_out_ch": 3, "scale": s, "num_feat": 8, "num_block": 1, "num_grow_ch": 4} for s in (1, 2, 4)
     ]
     + [{"num_in_ch": 1, "num_out_ch": 3, "scale": 4, "num_feat": 4, "num_block": 2, "num_grow_ch": 4}],
+    "RestoreFormer": [
+        {"n_embed": 5, "embed_dim": 6, "ch": 32, "out_ch": out, "ch_mult": [1, 3], "num_res_blocks": blocks, "in_channels": 1}
+        | {"attn_resolutions": attended, "resolution": 32, "z_channels": 4, "head_size": 8}
+        for out, blocks, attended in ((1, 1, [16]), (3, 2, []))
+    ],
     "SRGANDiscriminator": [{"num_in_ch": 1, "num_feat": 4, "num_hidden": 10}],
     "SRResNet": [
         {"num_in_ch": 3, "num_out_ch": 1, "num_feat": 8, "num_block": 2, "upscale": up, "norm": norm, "act": act}
@@ -43,6 +53,16 @@ VARIANTS = {  # beside the small networks: keywords that a state dict must give 
     ],
     "UNetDiscriminatorSN": [{"num_in_ch": 1, "num_feat": 4, "skip_connection": True}],
     "VGGStyleDiscriminator": [{"num_in_ch": 1, "num_feat": 4, "input_size": size} for size in (128, 256)],
+    "VQAutoEncoder": [
+        {"img_size": size, "nf": 32, "ch_mult": multiples, "quantizer": quantizer, "res_blocks": blocks}
+        | {"attn_resolutions": attended, "codebook_size": 5, "emb_dim": 6}
+        for size, multiples, quantizer, blocks, attended in (
+            (16, [2], "nearest", 1, [16]),
+            (64, [1, 3, 2], "gumbel", 3, []),
+            (32, [1, 1, 2], "nearest", 1, [32, 16]),
+        )
+    ],
+    "VQGANDiscriminator": [{"nc": 1, "ndf": 4, "n_layers": n} for n in (1, 5)],
 }
 
 

@@ -8,6 +8,8 @@ import torch
 from facerestore.archs import build_network
 from facerestore.errors import DataError, OptionError
 
+VQGAN = {"type": "VQAutoEncoder", "img_size": 64, "nf": 32, "ch_mult": [1, 1, 2]}
+
 
 @pytest.mark.parametrize(
     ("options", "where", "message"),
@@ -42,12 +44,27 @@ from facerestore.errors import DataError, OptionError
         ({"type": "StarGANv2Discriminator", "num_domains": 0}, "num_domains", "num_domains"),
         ({"type": "FAN", "num_features": 100}, "num_features", "multiple of 8"),
         ({"type": "SRGANDiscriminator", "num_hidden": -1}, "num_hidden", "num_hidden"),
+        (VQGAN | {"img_size": 66}, "img_size", "`ch_mult` has 3 levels, so `img_size` must be a multiple of 4, not 66"),
+        (VQGAN | {"nf": 48}, "nf", "in 32 groups: `nf` must be a multiple of 32"),
+        (VQGAN | {"ch_mult": []}, "ch_mult", "ch_mult"),
+        (VQGAN | {"quantizer": "lookup"}, "quantizer", "nearest, gumbel"),
+        ({"type": "CodeFormer", "n_head": 7}, "n_head", "7 does not divide 512"),
+        ({"type": "CodeFormer", "latent_size": 64}, "latent_size", "512 pixels a side make 256 codes at 6 levels"),
+        ({"type": "CodeFormer", "nf": 40}, "nf", "multiple of 32"),
+        ({"type": "CodeFormer", "fix_modules": ["decoder"]}, "fix_modules", "encoder, quantize, generator"),
+        ({"type": "CodeFormer", "connect_list": ["32", "1024"]}, ("connect_list", 1), "only of 512, 256, 128, 64, 32, 16"),
+        ({"type": "CodeFormer", "connect_list": [32]}, "connect_list", "text"),
+        ({"type": "RestoreFormer", "resolution": 500}, "resolution", "`resolution` must be a multiple of 32"),
+        ({"type": "RestoreFormer", "ch": 16}, "ch", "`ch` must be a multiple of 32"),
+        ({"type": "RestoreFormer", "attn_resolutions": [16, 32]}, "attn_resolutions", "here 16 pixels a side"),
+        ({"type": "RestoreFormer", "head_size": 24}, "head_size", "`head_size` must divide the 512 channels"),
+        ({"type": "RestoreFormer", "dropout": 1}, "dropout", "dropout"),
     ],
 )
 def test_keywords(options, where, message):
-    with pytest.raises(OptionError, match=message) as caught:
+    with pytest.raises(OptionError, match=message) as caught, torch.device("meta"):
         build_network(options)
-    assert caught.value.path == (where,)
+    assert caught.value.path == (where if isinstance(where, tuple) else (where,))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 96, 96), (1, 3, 128, 256), (1, 3, 256, 128)])
@@ -88,3 +105,28 @@ def test_pictures_and_landmarks_that_fan_cannot_use():
         fan(torch.zeros(1, 3, 64, 100))
     with pytest.raises(DataError, match=r"98 landmarks, not of 5$"):
         fan.get_heatmap(torch.zeros(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("size", [(36, 34), (30, 32)])
+@pytest.mark.parametrize(
+    "options",
+    [VQGAN, {"type": "RestoreFormer", "ch": 32, "ch_mult": [1, 1, 2], "resolution": 64}],
+    ids=lambda options: options["type"],
+)
+def test_a_side_that_cannot_be_halved(options, size):
+    with torch.device("meta"), pytest.raises(DataError, match=f"multiples of 4 pixels, not {size[1]} x {size[0]}$"):
+        build_network(options)(torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize("size", [(256, 1024), (512, 256), (256, 256)])  # the first has as many positions
+def test_codeformer_takes_its_own_size_alone(size):
+    with torch.device("meta"), pytest.raises(DataError, match=f"512 x 512 pixels .*not of {size[1]} x {size[0]}$"):
+        build_network({"type": "CodeFormer", "n_layers": 1})(torch.zeros(1, 3, *size))
+
+
+def test_a_picture_without_one_patch():
+    with torch.device("meta"):
+        network = build_network({"type": "VQGANDiscriminator", "ndf": 8, "n_layers": 3}).eval()
+        assert network(torch.zeros(1, 3, 24, 24)).logits.shape == (1, 1, 1, 1)
+        with pytest.raises(DataError, match="24 pixels a side or more, not of 24 x 23"):
+            network(torch.zeros(1, 3, 23, 24))
