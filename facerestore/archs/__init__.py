@@ -8,11 +8,17 @@ from typing import Any
 from torch import nn
 
 from facerestore.archs import (  # noqa: F401  (each registers its class)
+    arcface,
+    facial_component_discriminator,
+    gfpgan,
     msrresnet,
     rrdbnet,
     srgan_discriminator,
     srresnet,
     srvgg,
+    stylegan2,
+    stylegan2_discriminator,
+    stylegan2_sft,
     unet_discriminator,
     vgg_style_discriminator,
 )

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from facerestore.errors import DataError
+
 Range = tuple[float, float]
 
 
@@ -31,6 +33,13 @@ class DiscriminatorOutput:
     feats: list[Tensor] | None = None
 
 
+@dataclass
+class EncoderOutput:
+    """What an encoder or a mapping network returns: who is seen, or in which style."""
+
+    embedding: Tensor  # (N, dim), or (N, layers or domains, dim)
+
+
 class Network(nn.Module):
     """What every registered network declares beside its layers."""
 
@@ -45,13 +54,28 @@ class Network(nn.Module):
 
 
 class Generator(Network):
-    """Maps a picture or a code to a :class:`GeneratorOutput`.  `upscale`: output side / input side."""
+    """Maps a picture or a code to a :class:`GeneratorOutput`."""
 
     offers = frozenset({"image"})
-    upscale: int = 1
+    upscale: int = 1  # output side / input side, where a picture comes in
+    out_size: int | None = None  # output side, where it is always the same
 
 
 class Discriminator(Network):
     """Maps a picture to a :class:`DiscriminatorOutput`."""
 
     offers = frozenset({"logits"})
+
+
+class Encoder(Network):
+    """Maps a picture or a code to an :class:`EncoderOutput`."""
+
+    offers = frozenset({"embedding"})
+
+
+def refuse_other_size(network: nn.Module, x: Tensor, side: int, keyword: str | None = None) -> None:
+    """DataError where pictures are not of the one size that a network takes, which `keyword` has set."""
+    height, width = x.shape[-2:]
+    if (height, width) != (side, side):
+        origin = f" (its `{keyword}`)" if keyword else ""
+        raise DataError(f"{type(network).__name__} takes pictures of {side} x {side} pixels{origin}, not of {width} x {height}")
