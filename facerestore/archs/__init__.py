@@ -8,8 +8,11 @@ from typing import Any
 from torch import nn
 
 from facerestore.archs import (  # noqa: F401  (each registers its class)
+    arcface,
     codeformer,
+    facial_component_discriminator,
     fan,
+    gfpgan,
     msrresnet,
     restoreformer,
     rrdbnet,
@@ -17,6 +20,9 @@ from facerestore.archs import (  # noqa: F401  (each registers its class)
     srresnet,
     srvgg,
     stargan2,
+    stylegan2,
+    stylegan2_discriminator,
+    stylegan2_sft,
     unet_discriminator,
     vgg_style_discriminator,
     vqgan,

@@ -33,10 +33,12 @@ RENAMED = {  # published classes that are registered under another name
     for name in ("Generator", "MappingNetwork", "StyleEncoder", "Discriminator")
 }
 FIELDS = {  # published outputs, by their name here
-    "out": ("image", "logits"),
+    "out": ("image", "logits", "embedding"),
     "outputs": ("heatmaps",),
     "s": ("embedding",),
     "lq_feat": ("feat",),
+    "latent": ("latents",),
+    "out_rgbs": ("rgbs",),
 }
 
 
@@ -132,13 +134,15 @@ def named_outputs(result: Any, returns: str | list[str]) -> dict[str, Tensor]:
     published = [returns] if isinstance(returns, str) else returns
     if is_dataclass(result):
         filled = {k: v for k, v in vars(result).items() if v is not None}
-        return flatten({name: filled[field_of(name, filled)] for name in published})
+        fields = {name: field_of(name, filled) for name in published}
+        return flatten({name: filled[field] for name, field in fields.items() if field})
     values = result if isinstance(result, tuple) else (result,)
     return flatten(dict(zip(published, values, strict=True)))
 
 
-def field_of(published: str, filled: dict[str, Any]) -> str:
-    return next(name for name in FIELDS.get(published, (published,)) if name in filled)
+def field_of(published: str, filled: dict[str, Any]) -> str | None:
+    """The field that holds a published output, None where it was not asked for."""
+    return next((name for name in FIELDS.get(published, (published,)) if name in filled), None)
 
 
 def flatten(values: dict[str, Any]) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,13 @@ class Small:
     shapes: tuple[Shape | list[Shape], ...] = ((2, 3, 16, 24),)  # of forward's positional arguments; of lists of them too
 
 
+STYLEGAN2 = {"out_size": 16, "num_style_feat": 16, "num_mlp": 2, "narrow": 1 / 32}
+SFT = Small(STYLEGAN2 | {"sft_half": True}, ((2, 16), [(2, 8, 8, 8)] * 2 + [(2, 8, 16, 16)] * 2))
+GFPGAN = Small(
+    STYLEGAN2 | {"fix_decoder": False, "input_is_latent": True, "different_w": True, "sft_half": True},
+    ((2, 3, 16, 16),),
+)
+
 SMALL: dict[str, Small] = {
     "CodeFormer": Small(
         {
@@ -42,11 +51,16 @@ SMALL: dict[str, Small] = {
         ((2, 3, 16, 16),),
     ),
     "FAN": Small({"num_landmarks": 5, "num_features": 16}, ((2, 3, 64, 128),)),
+    "FacialComponentDiscriminator": Small({}, ((1, 3, 16, 20),)),
+    "GFPGANBilinear": GFPGAN,
+    "GFPGANv1": GFPGAN,
+    "GFPGANv1Clean": GFPGAN,
     "MSRResNet": Small({"num_feat": 8, "num_block": 2, "upscale": 3}),
     "RRDBNet": Small(
         {"num_in_ch": 3, "num_out_ch": 3, "scale": 2, "num_feat": 8, "num_block": 1, "num_grow_ch": 4},
         ((2, 3, 14, 17),),
     ),
+    "ResNetArcFace": Small({"block": "IRBlock", "layers": [1, 1, 1, 1], "use_se": True}, ((2, 1, 128, 128),)),
     "RestoreFormer": Small(
         {"n_embed": 2, "embed_dim": 4, "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "resolution": 32, "z_channels": 8},
         ((2, 3, 8, 4),),
@@ -70,6 +84,12 @@ SMALL: dict[str, Small] = {
         {"img_size": 16, "base_dim": 8, "style_dim": 5, "num_domains": 3, "max_conv_dim": 12},
         ((2, 3, 16, 16), Labels((2, 0))),
     ),
+    "StyleGAN2Discriminator": Small({"out_size": 16, "narrow": 1 / 32}, ((6, 3, 16, 16),)),
+    "StyleGAN2Generator": Small(STYLEGAN2, ((2, 16),)),
+    "StyleGAN2GeneratorBilinear": Small(STYLEGAN2, ((2, 16),)),
+    "StyleGAN2GeneratorCSFT": SFT,
+    "StyleGAN2GeneratorClean": Small(STYLEGAN2, ((2, 16),)),
+    "StyleGAN2GeneratorSFT": SFT,
     "UNetDiscriminatorSN": Small({"num_in_ch": 3, "num_feat": 8}, ((2, 3, 20, 27),)),
     "VGGStyleDiscriminator": Small({"num_in_ch": 3, "num_feat": 4}, ((2, 3, 128, 128),)),
     "VQAutoEncoder": Small(
@@ -82,6 +102,11 @@ SMALL: dict[str, Small] = {
 
 def build(name: str) -> Network:
     """The small network, filled from its keys, in evaluation mode."""
+    return copy.deepcopy(filled(name))
+
+
+@functools.cache
+def filled(name: str) -> Network:
     return parity.fill_(build_network({"type": name, **SMALL[name].keywords}), seed=1).eval()
 
 

@@ -7,6 +7,7 @@ import torch
 
 from facerestore.archs import build_network
 from facerestore.errors import DataError, OptionError
+from tests.archs import small
 
 VQGAN = {"type": "VQAutoEncoder", "img_size": 64, "nf": 32, "ch_mult": [1, 1, 2]}
 
@@ -59,12 +60,29 @@ VQGAN = {"type": "VQAutoEncoder", "img_size": 64, "nf": 32, "ch_mult": [1, 1, 2]
         ({"type": "RestoreFormer", "attn_resolutions": [16, 32]}, "attn_resolutions", "here 16 pixels a side"),
         ({"type": "RestoreFormer", "head_size": 24}, "head_size", "`head_size` must divide the 512 channels"),
         ({"type": "RestoreFormer", "dropout": 1}, "dropout", "dropout"),
+        ({"type": "StyleGAN2Generator"}, "out_size", "StyleGAN2Generator needs `out_size`: side of the pictures"),
+        ({"type": "StyleGAN2Generator", "out_size": 48}, "out_size", "must be one of 8, 16, 32, .* not 48"),
+        ({"type": "StyleGAN2Generator", "out_size": 64, "narrow": 0.001}, "narrow", "no channels at 64 pixels: give more"),
+        ({"type": "StyleGAN2Generator", "out_size": 8, "resample_kernel": [1, 2, 1]}, "resample_kernel", "even number of taps"),
+        ({"type": "StyleGAN2Discriminator", "out_size": 8, "resample_kernel": [1, -1]}, "resample_kernel", "sum is not 0"),
+        ({"type": "StyleGAN2Discriminator", "out_size": 8, "stddev_group": 0}, "stddev_group", "stddev_group"),
+        ({"type": "GFPGANv1", "out_size": 8, "narrow": 1 / 512}, "narrow", "half as wide as the decoder"),
+        ({"type": "GFPGANv1Clean", "out_size": 8, "lr_mlp": 0.01}, "lr_mlp", "GFPGANv1Clean has no option `lr_mlp`"),
+        ({"type": "ResNetArcFace", "block": "IRBlock", "layers": [2, 2, 2]}, "layers", "layers"),
     ],
 )
 def test_keywords(options, where, message):
     with pytest.raises(OptionError, match=message) as caught, torch.device("meta"):
         build_network(options)
     assert caught.value.path == (where if isinstance(where, tuple) else (where,))
+
+
+@pytest.mark.parametrize("name", ["GFPGANv1", "GFPGANv1Clean", "StyleGAN2Discriminator", "ResNetArcFace"])
+def test_a_picture_of_another_size_than_all_others(name):
+    network, (x,) = small.build(name), small.inputs(name)
+    side = x.shape[-1]
+    with pytest.raises(DataError, match=f"{name} takes pictures of {side} x {side} pixels.*, not of {side + 4} x {side}$"):
+        network(x.new_zeros(*x.shape[:3], side + 4))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 96, 96), (1, 3, 128, 256), (1, 3, 256, 128)])
