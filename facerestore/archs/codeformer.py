@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from facerestore.archs.layers.adain import adaptive_instance_norm
 from facerestore.archs.layers.autoencoder import Decoder, Encoder, keywords_of_encoder
+from facerestore.archs.layers.autoencoder_blocks import ResBlock
 from facerestore.archs.layers.hints import Count, Depth
 from facerestore.archs.layers.quantizers import VectorQuantizer
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
-from facerestore.archs.layers.residual import ResBlock
-from facerestore.archs.outputs import Generator, GeneratorOutput
-from facerestore.errors import DataError, OptionError, listed
+from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_other_size
+from facerestore.errors import OptionError, listed
 from facerestore.registry import ARCHS, WeightFile
 
 Module = Literal["encoder", "quantize", "generator", "feat_emb", "ft_layers", "idx_pred_layer", "fuse_convs_dict"]
@@ -123,12 +123,7 @@ class CodeFormer(Generator):
             code_only: whether only codes are asked for: `image` is None, and nothing is decoded
             adain: whether the codes' features get mean and deviation of the picture's: its colours and light
         """
-        height, width = x.shape[-2:]
-        if (height, width) != (self.img_size, self.img_size):
-            raise DataError(
-                f"CodeFormer restores pictures of {self.img_size} x {self.img_size} pixels (its `img_size`), "
-                f"not of {width} x {height}"
-            )
+        refuse_other_size(self, x, self.img_size, "img_size")
         fused = w > 0 and not code_only
         features = {}  # by side
         feat = x

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from facerestore.archs.layers.flavour import FIR_TAPS, Flavour
 from facerestore.archs.layers.recognition import Keywords, State, confirmed
-from facerestore.archs.layers.residual_blocks import conv_layer, halving_layer
+from facerestore.archs.layers.resampling_blocks import conv_layer, halving_layer
 from facerestore.archs.outputs import Discriminator, DiscriminatorOutput
 from facerestore.registry import ARCHS
 

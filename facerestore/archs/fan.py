@@ -13,8 +13,7 @@ from facerestore.archs.layers.coord_conv import CoordConv2d
 from facerestore.archs.layers.face_masks import face_masks, landmarks_of
 from facerestore.archs.layers.hints import Count
 from facerestore.archs.layers.recognition import Keywords, State, confirmed
-from facerestore.archs.outputs import LandmarkNetwork, LandmarkOutput
-from facerestore.errors import DataError
+from facerestore.archs.outputs import LandmarkNetwork, LandmarkOutput, refuse_indivisible
 from facerestore.registry import ARCHS, WeightFile
 
 Stages = Annotated[int, Meta(ge=1, le=16)]
@@ -77,9 +76,7 @@ class FAN(LandmarkNetwork):
                 self.add_module(f"al{stage}", nn.Conv2d(num_landmarks + 1, width, 1))
 
     def forward(self, x: Tensor) -> LandmarkOutput:
-        height, width = x.shape[-2:]
-        if height % STEP or width % STEP:
-            raise DataError(f"FAN takes pictures whose sides are multiples of {STEP} pixels, not {width} x {height}")
+        refuse_indivisible(self, x, STEP)
         feat = F.relu(self.bn1(self.conv1(x)[0]))
         feat = self.conv4(self.conv3(F.avg_pool2d(self.conv2(feat), 2)))
         output = LandmarkOutput(heatmaps=[], boundary_channels=[])

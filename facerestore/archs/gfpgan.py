@@ -10,7 +10,7 @@ from facerestore.archs.layers.equalized import SLOPE, EqualizedConv2d, Equalized
 from facerestore.archs.layers.flavour import FIR_TAPS, Flavour, LrMul, Multiplier, Narrow, OutSize, Taps
 from facerestore.archs.layers.hints import Count, Depth
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
-from facerestore.archs.layers.residual_blocks import CleanBlock, CleanConv2d, DownBlock, UpBlock, conv_layer
+from facerestore.archs.layers.resampling_blocks import CleanBlock, CleanConv2d, DownBlock, UpBlock, conv_layer
 from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_other_size
 from facerestore.archs.stylegan2 import generator_keywords
 from facerestore.archs.stylegan2_sft import (

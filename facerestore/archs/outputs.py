@@ -1,4 +1,4 @@
-"""What networks return: the contract that lets any generator meet any discriminator, loss and method."""
+"""What networks take and return: the contract that lets any generator meet any discriminator, loss and method."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class EncoderOutput:
 class Network(nn.Module):
     """What every registered network declares beside its layers."""
 
+    takes: ClassVar[tuple[str, ...]] = ("picture",)  # forward's arguments that it cannot do without
     offers: ClassVar[frozenset[str]] = frozenset()  # the output's fields that it fills
     input_range: ClassVar[Range | None] = None  # of pictures; None: it works in any
     output_range: ClassVar[Range | None] = None
@@ -93,3 +94,11 @@ def refuse_other_size(network: nn.Module, x: Tensor, side: int, keyword: str | N
     if (height, width) != (side, side):
         origin = f" (its `{keyword}`)" if keyword else ""
         raise DataError(f"{type(network).__name__} takes pictures of {side} x {side} pixels{origin}, not of {width} x {height}")
+
+
+def refuse_indivisible(network: nn.Module, x: Tensor, divisor: int) -> None:
+    """DataError where the sides of pictures are no multiples of `divisor`."""
+    height, width = x.shape[-2:]
+    if height % divisor or width % divisor:
+        name = type(network).__name__
+        raise DataError(f"{name} takes pictures whose sides are multiples of {divisor} pixels, not {width} x {height}")

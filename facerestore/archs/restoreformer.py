@@ -9,19 +9,18 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from facerestore.archs.layers.hints import Count, Depth
-from facerestore.archs.layers.quantizers import VectorQuantizer
-from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
-from facerestore.archs.layers.residual import (
+from facerestore.archs.layers.autoencoder_blocks import (
     Downsample,
     ResBlock,
     Upsample,
     attend,
-    normalisation,
-    refuse_indivisible,
+    group_norm,
     sizes_of_levels,
 )
-from facerestore.archs.outputs import Generator, GeneratorOutput
+from facerestore.archs.layers.hints import Count, Depth
+from facerestore.archs.layers.quantizers import VectorQuantizer
+from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
+from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_indivisible
 from facerestore.errors import OptionError
 from facerestore.registry import ARCHS
 
@@ -114,7 +113,7 @@ class RestoreFormer(Generator):
             part.requires_grad_(False)
 
     def forward(self, x: Tensor) -> GeneratorOutput:
-        refuse_indivisible("RestoreFormer", x, self.shrinkage)
+        refuse_indivisible(self, x, self.shrinkage)
         z, before_attention, after_middle = self.encoder(x)
         feat = self.quant_conv(z)
         found = self.quantize(feat)
@@ -162,8 +161,8 @@ class CrossAttention(nn.Module):
         """
         super().__init__()
         self.heads = heads
-        self.norm1 = normalisation(channels)
-        self.norm2 = normalisation(channels).requires_grad_(asked)
+        self.norm1 = group_norm(channels)
+        self.norm2 = group_norm(channels).requires_grad_(asked)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -228,7 +227,7 @@ class Encoder(nn.Module):
                 level.downsample = Downsample(after)
             self.down.append(level)
         self.mid = Middle(widths[-1], heads, dropout, asked=False)
-        self.norm_out = normalisation(widths[-1])
+        self.norm_out = group_norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,7 +263,7 @@ class Decoder(nn.Module):
             if i > 0:
                 level.upsample = Upsample(after)
             self.up.append(level)
-        self.norm_out = normalisation(widths[0])
+        self.norm_out = group_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_ch, 3, padding=1)
 
     def forward(self, z: Tensor, before_attention: Tensor, after_middle: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from facerestore.archs.layers.adain_blocks import AdaINBlock, HighPass, ResidualBlock
 from facerestore.archs.layers.hints import Count
 from facerestore.archs.layers.init import scaled_kaiming_
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
+from facerestore.archs.layers.stargan2_blocks import AdaINBlock, HighPass, ResidualBlock
 from facerestore.archs.outputs import (
     Discriminator,
     DiscriminatorOutput,
@@ -32,6 +32,7 @@ from facerestore.archs.outputs import (
     EncoderOutput,
     Generator,
     GeneratorOutput,
+    refuse_indivisible,
     refuse_other_size,
 )
 from facerestore.errors import DataError, OptionError
@@ -62,6 +63,7 @@ class StarGANv2Generator(Generator):
             fit, or where masks are given to a network without `w_hpf`.
     """
 
+    takes = ("picture", "style")
     input_range = output_range = PICTURES
 
     def __init__(
@@ -119,13 +121,10 @@ class StarGANv2Generator(Generator):
         return GeneratorOutput(image=self.to_rgb(feat))
 
     def _refuse_unfit(self, x: Tensor, masks: Sequence[Tensor] | None) -> None:
-        height, width = x.shape[-2:]
         step = 2**self.levels
-        if height % step or width % step or height * width < 2 * step**2:  # of one pixel there are no statistics
-            raise DataError(
-                f"StarGANv2Generator takes pictures whose sides are multiples of {step} pixels, and more than {step} x "
-                f"{step}, not {width} x {height}"
-            )
+        refuse_indivisible(self, x, step)
+        if x.shape[-2:] == (step, step):  # of one pixel there are no statistics
+            raise DataError(f"StarGANv2Generator takes pictures of more than {step} x {step} pixels, not {step} x {step}")
         if masks is not None and self.hpf is None:
             raise DataError("StarGANv2Generator was given masks, but has no place for them: it was built with w_hpf 0")
 
@@ -153,6 +152,8 @@ class StarGANv2MappingNetwork(Encoder):
     forward: latents z (N, latent_dim), unit normal, and domains y (N), integers below num_domains, to `embedding`
     (N, style_dim).
     """
+
+    takes = ("latent", "domain")
 
     def __init__(self, latent_dim: Count = 16, style_dim: Count = 64, num_domains: Count = 2, hidden_dim: Count = 512):
         """
@@ -194,6 +195,7 @@ class StarGANv2StyleEncoder(Encoder):
     `embedding` (N, style_dim).  DataError where a picture has another size.
     """
 
+    takes = ("picture", "domain")
     input_range = PICTURES
 
     def __init__(
@@ -249,6 +251,7 @@ class StarGANv2Discriminator(Discriminator):
     (N).  DataError where a picture has another size.
     """
 
+    takes = ("picture", "domain")
     input_range = PICTURES
 
     def __init__(self, img_size: Side = 256, base_dim: Count | None = None, num_domains: Count = 2, max_conv_dim: Count = 512):
@@ -307,7 +310,7 @@ def dense(inputs: int, outputs: int, layers: int = 1) -> Iterable[nn.Module]:
 
 
 def to_one_pixel(base_dim: int | None, img_size: int, max_conv_dim: int, kind: str) -> tuple[list[nn.Module], int]:
-    """The layers from a picture to features of one pixel , and how many channels these have."""
+    """The layers from a picture to features of one pixel, and how many channels these have."""
     levels = halvings(img_size, 4, kind)
     widths = channels(base_dim, img_size, levels, max_conv_dim)
     blocks = [ResidualBlock(a, b, halve=True) for a, b in pairwise(widths)]

@@ -36,6 +36,7 @@ class StyleSynthesis(Generator):
     Source of the figures: BasicSR, basicsr/archs/stylegan2_arch.py; GFPGAN, gfpgan/archs/stylegan2_*_arch.py.
     """
 
+    takes = ("code",)
     offers = frozenset({"image", "latents"})
     output_range = (-1.0, 1.0)
 

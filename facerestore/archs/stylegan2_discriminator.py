@@ -19,7 +19,7 @@ from facerestore.archs.layers.flavour import (
     widths,
 )
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
-from facerestore.archs.layers.residual_blocks import DownBlock, StddevChannel, conv_layer
+from facerestore.archs.layers.resampling_blocks import DownBlock, StddevChannel, conv_layer
 from facerestore.archs.outputs import Discriminator, DiscriminatorOutput, refuse_other_size
 from facerestore.registry import ARCHS
 

@@ -23,6 +23,8 @@ class ConditionedSynthesis(StyleSynthesis):
     Source of the figures: GFPGAN, gfpgan/archs/gfpganv1_arch.py and gfpganv1_clean_arch.py.
     """
 
+    takes = ("code", "conditions")
+
     def __init__(
         self,
         flavour: Flavour,

@@ -12,8 +12,7 @@ from facerestore.archs.layers.autoencoder import Decoder, Encoder, keywords_of_e
 from facerestore.archs.layers.hints import Count, Depth
 from facerestore.archs.layers.quantizers import GumbelQuantizer, VectorQuantizer
 from facerestore.archs.layers.recognition import Keywords, State, confirmed
-from facerestore.archs.layers.residual import refuse_indivisible
-from facerestore.archs.outputs import Generator, GeneratorOutput
+from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_indivisible
 from facerestore.registry import ARCHS, WeightFile
 
 Weight = Annotated[float, Meta(ge=0, le=1e9)]
@@ -83,7 +82,7 @@ class VQAutoEncoder(Generator):
 
     def forward(self, x: Tensor, code_only: bool = False) -> GeneratorOutput:
         """With `code_only`, `image` is None and nothing is decoded."""
-        refuse_indivisible("VQAutoEncoder", x, self.shrinkage)
+        refuse_indivisible(self, x, self.shrinkage)
         feat = self.encoder(x)
         found = self.quantize(feat)
         image = None if code_only else self.generator(found.feat)

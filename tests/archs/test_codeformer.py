@@ -9,7 +9,7 @@ import torch
 
 from facerestore.archs import build_network
 from facerestore.archs.layers.adain import adaptive_instance_norm
-from facerestore.archs.layers.residual import attend
+from facerestore.archs.layers.autoencoder_blocks import attend
 from facerestore.checkpoint import save_checkpoint
 from facerestore.errors import CheckpointError
 from tests import parity

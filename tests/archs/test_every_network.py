@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -59,6 +60,13 @@ def test_fills_what_it_offers(name):
         assert isinstance(output, LandmarkOutput)
     else:
         assert isinstance(network, Encoder) and isinstance(output, EncoderOutput)
+
+
+@every_network
+def test_takes_what_forward_needs(name):
+    """As many arguments as `takes` names, in this order; all others have a default."""
+    needed = [p for p in inspect.signature(ARCHS.get(name).forward).parameters.values() if p.default is p.empty]
+    assert len(needed) == 1 + len(ARCHS.get(name).takes)  # and self
 
 
 @every_network

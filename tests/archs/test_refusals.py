@@ -101,7 +101,7 @@ STYLES, DOMAINS = torch.zeros(2, 4), torch.zeros(2, dtype=torch.long)
         ({"type": "StarGANv2Discriminator"}, (torch.zeros(2, 3, 32, 24), DOMAINS), "32 x 32 pixels .*not of 24 x 32$"),
         ({"type": "StarGANv2StyleEncoder"}, (torch.zeros(2, 3, 64, 64), DOMAINS), "32 x 32 pixels .*not of 64 x 64$"),
         ({"type": "StarGANv2Generator"}, (torch.zeros(2, 3, 32, 30), STYLES), "multiples of 4 pixels.*not 30 x 32$"),
-        ({"type": "StarGANv2Generator"}, (torch.zeros(2, 3, 4, 4), STYLES), "more than 4 x 4, not 4 x 4$"),
+        ({"type": "StarGANv2Generator"}, (torch.zeros(2, 3, 4, 4), STYLES), "more than 4 x 4 pixels, not 4 x 4$"),
         (
             {"type": "StarGANv2Generator", "w_hpf": 0},
             (torch.zeros(2, 3, 32, 32), STYLES, [torch.ones(2, 1, 8, 8)] * 2),

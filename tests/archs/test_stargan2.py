@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facerestore.archs import build_network
-from facerestore.archs.layers.adain_blocks import HighPass
+from facerestore.archs.layers.stargan2_blocks import HighPass
 from facerestore.archs.outputs import Network
 from tests import parity
 from tests.archs import small

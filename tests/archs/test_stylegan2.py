@@ -12,7 +12,7 @@ from facerestore.archs.layers.equalized import BiasedLeakyReLU
 from facerestore.archs.layers.fir import Fir, FirUpsample, kernel
 from facerestore.archs.layers.flavour import CLEAN, FIR_TAPS, Flavour
 from facerestore.archs.layers.modulated_conv import ModulatedConv2d
-from facerestore.archs.layers.residual_blocks import DownBlock, StddevChannel, UpBlock
+from facerestore.archs.layers.resampling_blocks import DownBlock, StddevChannel, UpBlock
 from facerestore.checkpoint import load_weights, recognise
 from facerestore.errors import CheckpointError
 from tests import parity

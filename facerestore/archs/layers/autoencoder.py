@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from facerestore.archs.layers.autoencoder_blocks import AttnBlock, Downsample, ResBlock, Upsample, group_norm, sizes_of_levels
 from facerestore.archs.layers.recognition import Keywords, State, count
-from facerestore.archs.layers.residual import AttnBlock, Downsample, ResBlock, Upsample, normalisation, sizes_of_levels
 
 PUBLISHED_ATTENTION = 16  # side of the features among whose positions attention is paid
 
@@ -60,7 +60,7 @@ class Encoder(Blocks):
             self.meeting[size] = len(self.blocks) - 1 - attention  # the last residual block, before its attention
             channels = nf * multiple
         self.add_middle(channels)
-        self.blocks.extend((normalisation(channels), nn.Conv2d(channels, emb_dim, 3, padding=1)))
+        self.blocks.extend((group_norm(channels), nn.Conv2d(channels, emb_dim, 3, padding=1)))
 
 
 class Decoder(Blocks):
@@ -86,7 +86,7 @@ class Decoder(Blocks):
             # The first residual block; at the smallest size the last, before its attention.
             self.meeting[size] = first if size != sizes[-1] else len(self.blocks) - 1 - attention
             channels = nf * multiple
-        self.blocks.extend((normalisation(channels), nn.Conv2d(channels, 3, 3, padding=1)))
+        self.blocks.extend((group_norm(channels), nn.Conv2d(channels, 3, 3, padding=1)))
 
 
 def nominal_sizes(img_size: int, nf: int, ch_mult: Sequence[int]) -> list[int]:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facerestore.errors import DataError, OptionError
+from facerestore.errors import OptionError
 
 GROUPS = 32  # of every group norm: widths are multiples of it
 
 
-def normalisation(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, channels, eps=1e-6)
 
 
@@ -32,9 +32,9 @@ class ResBlock(nn.Module):
             dropout: probability before the second convolution
         """
         super().__init__()
-        self.norm1 = normalisation(in_channels)
+        self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = normalisation(out_channels)
+        self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = shortcut if in_channels != out_channels else None
@@ -52,7 +52,7 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm = normalisation(channels)
+        self.norm = group_norm(channels)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -125,10 +125,3 @@ def sizes_of_levels(side: int, width: int, multiples: Sequence[int], names: tupl
             f"channels are normalised in {GROUPS} groups: `{names[1]}` must be a multiple of {GROUPS}", (names[1],)
         )
     return [side >> level for level in range(len(multiples))]
-
-
-def refuse_indivisible(network: str, picture: Tensor, divisor: int) -> None:
-    """DataError where the sides of pictures (N, C, H, W) are no multiples of `divisor`."""
-    height, width = picture.shape[-2:]
-    if height % divisor or width % divisor:
-        raise DataError(f"{network} takes pictures whose sides are multiples of {divisor} pixels, not {width} x {height}")
