@@ -109,7 +109,7 @@ def compare(title: str, faces: Path, kernel_options: dict, published: Callable |
 def published_dataset() -> Callable | None:
     """What makes the published data set for one decoded picture; None where its packages are not installed."""
     if not all(importlib.util.find_spec(name) for name in ("basicsr", "gfpgan")):
-        print("basicsr and gfpgan are not installed, so there is nothing to compare with")
+        print("basicsr and gfpgan are not installed, so there is nothing to compare with: pip install --no-deps basicsr gfpgan")
         return None
     from torchvision.transforms import functional
 
@@ -156,7 +156,7 @@ def where_the_time_goes(faces: Path, samples: int) -> None:
         kernel = timed("kernel", kernels.make_kernel, draw.lq.kernel)
         lq = timed("blur and shrink", blur.blur_and_resize, picture, kernel, small)
         lq = timed("noise", noise.apply_noise, lq, draw.lq.noise)
-        lq = timed("JPEG", jpeg.apply_jpeg, lq, draw.lq.quality)
+        lq = timed("JPEG", jpeg.apply_jpeg, lq, draw.lq.jpeg_quality)
         lq = timed("enlarge", blur.resize, lq, (512, 512))
         lq = timed("colour", color.apply_color, lq, draw.color)
         timed("to 8 bits", pipeline.to_levels, lq)

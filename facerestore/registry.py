@@ -335,7 +335,7 @@ def _sentence(message: str, value: Any, allowed: list[Any]) -> str:
     message = re.sub(r" - at `.*`", "", message)
     where = f" (item {place[1]})" if place and place[1] else ""
     shown = f"{value!r:.60}"
-    if allowed and "enum" in message:
+    if allowed and ("enum" in message or "Expected `str`" in message):
         return f"must be one of {listed([str(a) for a in allowed])}, not {shown}{where}"
     expected = re.search(r"Expected (.*?)(?:, got .*)?$", message)
     if not expected:

@@ -2,8 +2,9 @@
 
     python scripts/create_lmdb.py --input datasets/ffhq/ffhq_512 --output datasets/ffhq/ffhq_512.lmdb --workers 8
 
-It can be stopped, even killed, and started again: finished pictures are kept.  `meta_info.txt` appears when all are there.
-8-bit PNGs and JPEGs are checked and stored as they are; other pictures become PNGs; `--png` encodes all anew.
+It can be stopped, even killed, and started again: finished pictures of the same input are kept.  `meta_info.txt` appears
+when all are there.  8-bit PNGs and JPEGs are checked and stored as they are; other pictures become PNGs; `--png` encodes all
+anew.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ def create(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     recipe = Recipe(options.format, options.size, False, options.filter, options.quality, options.compression)
-    bad = convert(
+    outcome = convert(
         source, dict(zip(names, names, strict=True)), names, recipe, options.output, options.workers, options.skip_bad
     )
-    print(f"{options.output}: {len(names) - bad} pictures")
+    print(f"{options.output}: {outcome}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
     python scripts/prepare_ffhq.py images1024x1024.zip datasets/ffhq/ffhq_512.lmdb --workers 8
 
 The input is the folder `images1024x1024`, a .zip or .tar of it, or any folder of square faces.  It can be stopped, even
-killed, and started again: finished pictures are kept.
+killed, and started again: finished pictures of the same input are kept.
 
 Pictures are called by eight digits, whatever sub-folder they lie in: FFHQ's 00000/00042.png becomes 00000042.  So the published
 FFHQ_eye_mouth_landmarks_512.pth and CodeFormer's latent codes call them, and one folder holds them all.  `--digits 0` keeps
@@ -45,7 +45,7 @@ def numbered(names: Iterable[str], digits: int) -> dict[str, str]:
     given: dict[str, str] = {}
     for name in names:
         last = posixpath.basename(name)
-        new = f"{int(last):0{digits}d}" if digits and last.isascii() and last.isdigit() else name
+        new = last.lstrip("0").zfill(digits) if digits and last.isascii() and last.isdigit() else name
         if new in given:
             raise DataError(f"pictures {given[new]} and {name} would both be called {new}: give one's folder, or --digits 0")
         given[new] = name
@@ -59,8 +59,8 @@ def prepare(options: argparse.Namespace) -> None:
     if not chosen:
         raise DataError(f"--start {options.start} is beyond the last of {len(names)} pictures")
     recipe = Recipe(options.format, options.size, True, options.filter, options.quality, options.compression)
-    bad = convert(source, names, chosen, recipe, options.output, options.workers, options.skip_bad)
-    print(f"{options.output}: {len(chosen) - bad} pictures of {options.size}x{options.size}")
+    outcome = convert(source, names, chosen, recipe, options.output, options.workers, options.skip_bad)
+    print(f"{options.output}: {outcome}, {options.size}x{options.size}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -114,7 +114,10 @@ def card(dataset: FaceDataset, key: SampleKey, full: bool) -> Card:
     origin = [f"epoch {key.epoch}", *([f"repeat {key.repeat}"] if key.repeat or full else [])]
     origin += [word if value else f"not {word}" for word, value in explained.items() if isinstance(value, bool)]
     words = all_facts(explained, sample) if full else facts(explained, sample)
-    return Card(dataset.name(key.index), ", ".join(origin), panels(sample), words)
+    name, path = dataset.name(key.index), sample.get("gt_path", sample.get("lq_path", ""))
+    if path and not without_extension(path).endswith(name):  # `on_bad_image: skip`
+        origin.append(f"cannot be read; in its place {path}")
+    return Card(name, ", ".join(origin), panels(sample), words)
 
 
 def heading(options: Options, given: argparse.Namespace, length: int) -> tuple[str, str]:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerestore.data.convert import shrink, storable_channels
+from facerestore.data.convert import FolderWriter, shrink, storable_channels
 from facerestore.data.image_io import decode_image, read_image, write_image
 from facerestore.data.lmdb_storage import Lmdb, LmdbWriter
 from facerestore.data.parallel import parallel_map
@@ -190,6 +190,7 @@ def test_a_second_call_finds_all_done(tmp_path, capsys):
     assert create(source, tmp_path / "a.lmdb") == 0
     before = (tmp_path / "a.lmdb" / "data.mdb").stat().st_mtime_ns
     assert create(source, tmp_path / "a.lmdb") == 0 and (tmp_path / "a.lmdb" / "data.mdb").stat().st_mtime_ns == before
+    assert capsys.readouterr().out.splitlines()[-1].endswith("a.lmdb: 2 pictures were there already")
     write_image(source / "c.png", waves(2, 24, 20, noise=20.0))
     assert create(source, tmp_path / "a.lmdb") == 0
     assert Lmdb(str(tmp_path / "a.lmdb"), "key").names() == ["a", "b", "c"]
@@ -357,6 +358,130 @@ def test_damaged_archives_name_the_picture(tmp_path, capsys):
         assert prepare(path, tmp_path / f"out_{kind}", "--workers", 2) == 2
         said = capsys.readouterr().err
         assert f"{path}" in said and "cannot be read" in said
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/abs/x.png"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_members_that_lead_out_of_an_archive_are_refused(tmp_path, capsys, kind, name):
+    picture, path = encode(waves(0, 32, 32, 0.0), ".png"), tmp_path / f"bad.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("good.png", picture)
+            file.writestr(name, picture)
+    else:
+        with tarfile.open(path, "w") as file:
+            (info := tarfile.TarInfo(name)).size = len(picture)
+            file.addfile(info, io.BytesIO(picture))
+    assert prepare(path, tmp_path / "deep" / "out") == 2
+    said = capsys.readouterr().err
+    assert f"{name!r}, which leads out of it" in said and said.count("\n") == 1
+    assert not (tmp_path / "deep").exists() and sorted(os.listdir(tmp_path)) == [path.name]
+
+
+def test_names_that_lead_out_of_the_output_are_refused(tmp_path, capsys):
+    with LmdbWriter(tmp_path / "in.lmdb") as writer:
+        writer.put("../x", encode(waves(0, 32, 32, 0.0), ".png"), (32, 32, 3), 1)
+        writer.finish()
+    assert prepare(tmp_path / "in.lmdb", tmp_path / "out") == 2
+    assert "picture '../x' would be written outside of" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.lmdb"]
+    with FolderWriter(folder(tmp_path / "out", ["a"]), ".png") as writer, pytest.raises(DataError, match="outside of"):
+        writer.put(str(tmp_path / "y"), b"", (1, 1, 3), 1)
+    assert not (tmp_path / "y.png").exists()
+
+
+def test_an_archive_of_a_folder_itself(tmp_path, capsys):
+    """As `tar -C FOLDER -c .` writes it, with names that begin with ./ ."""
+    source = folder(tmp_path / "in", ["ann/a", "b"], 32, 32)
+    with tarfile.open(tmp_path / "in.tar", "w") as file:
+        file.add(source, ".")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as file:
+        for picture in source.rglob("*.png"):
+            file.writestr(f"./{picture.relative_to(source)}", picture.read_bytes())
+    for _ in range(2):
+        for kind in ("tar", "zip"):
+            assert prepare(tmp_path / f"in.{kind}", tmp_path / "out") == 0
+    assert Folder(str(tmp_path / "out"), "key").names() == ["ann/a", "b"]
+    assert "2 pictures were there already" in capsys.readouterr().out
+
+
+def test_names_of_thousands_of_digits_are_one_sentence(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as file:
+        file.writestr(f"{'7' * 5000}.png", encode(waves(0, 32, 32, 0.0), ".png"))
+    assert prepare(tmp_path / "in.zip", tmp_path / "out") == 2
+    assert "too long" in capsys.readouterr().err.splitlines()[-1]
+    assert create(tmp_path / "in.zip", tmp_path / "out.lmdb") == 2
+    assert "cannot be a key of an LMDB" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("output", ["out", "out.lmdb"])
+def test_another_input_with_the_same_names_is_refused(tmp_path, capsys, output):
+    first, other = folder(tmp_path / "first", ["1", "0"], 32, 32), folder(tmp_path / "other", ["0", "1"], 32, 32)
+    names = ["00000000", "00000001"]
+
+    def pictures() -> list[np.ndarray]:
+        stored = Pictures(str(tmp_path / output), "key", backend(output))
+        return [stored.read(name) for name in names]
+
+    assert prepare(first, tmp_path / output) == 0
+    assert f"{output}: 2 pictures, 16x16" in capsys.readouterr().out
+    made = pictures()
+    assert prepare(other, tmp_path / output) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{output} holds pictures that were made from others of the same names (00000000, 00000001): choose another" in said
+    moved = first.rename(tmp_path / "moved")
+    (moved / "1.png").touch()
+    for source in (moved, archive(moved, "zip"), archive(moved, "tar")):  # the same pictures, wherever they lie
+        assert prepare(source, tmp_path / output) == 0
+        assert f"{output}: 2 pictures were there already, 16x16" in capsys.readouterr().out
+    assert np.array_equal(pictures(), made)
+
+
+def backend(output: str) -> dict:
+    return {"type": "lmdb" if output.endswith(".lmdb") else "disk"}
+
+
+def test_other_content_of_the_same_length_is_refused(tmp_path, capsys):
+    """BMPs of one size are all as long."""
+    first, other = (folder(tmp_path / name, order, 32, 32, ".bmp") for name, order in (("first", "abc"), ("other", "cab")))
+    assert len({file.stat().st_size for file in (*first.iterdir(), *other.iterdir())}) == 1
+    assert prepare(first, tmp_path / "out") == 0 and prepare(other, tmp_path / "out") == 2
+    assert "made from others of the same names (a, b, c)" in capsys.readouterr().err
+
+
+def test_a_picture_whose_source_is_not_known_is_made_again(tmp_path, capsys):
+    source = folder(tmp_path / "in", ["a", "b"], 32, 32)
+    assert prepare(source, tmp_path / "out") == 0
+    sources = tmp_path / "out" / "sources.txt"
+    sources.write_text(sources.read_text()[:-9])  # cut off by a kill
+    write_image(tmp_path / "out" / "b.png", waves(9, 16, 16, noise=20.0))
+    capsys.readouterr()
+    for said in ("2 pictures (1 were there already), 16x16", "2 pictures were there already, 16x16"):
+        assert prepare(source, tmp_path / "out") == 0 and said in capsys.readouterr().out
+    assert prepare(source, tmp_path / "again") == 0
+    assert np.array_equal(read_image(tmp_path / "out" / "b.png"), read_image(tmp_path / "again" / "b.png"))
+
+
+@pytest.mark.parametrize("output", ["out", "out.lmdb"])
+@pytest.mark.parametrize("more", [[], ["--skip-bad"]])
+def test_a_refusal_of_the_first_picture_leaves_nothing(tmp_path, output, more):
+    source = folder(tmp_path / "in", ["a", "b"], 32, 32)
+    for name in ("a", "b") if more else ("a",):
+        truncate(source / f"{name}.png")
+    assert prepare(source, tmp_path / output, *more) == 2 and os.listdir(tmp_path) == ["in"]
+    (tmp_path / output).mkdir()
+    assert prepare(source, tmp_path / output, *more) == 2 and os.listdir(tmp_path / output) == []
+
+
+@pytest.mark.parametrize("output", ["out", "out.lmdb"])
+def test_a_refusal_of_a_later_picture_leaves_the_earlier(tmp_path, output):
+    source = folder(tmp_path / "in", ["a", "b"], 32, 32)
+    whole = (source / "b.png").read_bytes()
+    truncate(source / "b.png")
+    assert prepare(source, tmp_path / output) == 2 and "settings.json" in os.listdir(tmp_path / output)
+    (source / "b.png").write_bytes(whole)
+    assert prepare(source, tmp_path / output) == 0
+    assert Pictures(str(tmp_path / output), "key", backend(output)).names == ["a", "b"]
 
 
 def test_filters(tmp_path):

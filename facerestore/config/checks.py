@@ -52,7 +52,12 @@ def check_components(options: Options) -> list[str]:
         _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
     _check_method(method, options)
     _check_ranges(options)
-    notes = ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
+    notes = [
+        f"`path.ignore_resume_networks` names {name}, which this file does not have"
+        for name in options.path.ignore_resume_networks
+        if name not in options.networks
+    ]
+    notes += ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
     if options.train:
         notes += _check_training(method, options)
         notes += _random_features(options)
@@ -156,7 +161,7 @@ def _check_presence(method: type[Method], parameters: list[Parameter], options: 
 def _check_place(key: str, network: NetworkOptions, place: Parameter, options: Options) -> None:
     """Whether a network fits where it stands, and has learnt something where it is only looked through."""
     _at((key,), refuse_misfit, place, network.type, options.model_type)
-    if place.part.frozen and not _has_weights(key, network, options):
+    if place.part.frozen and not has_weights(key, network, options):
         raise OptionError(
             f"{network.type} is never trained here, so it needs weights: name a file in path.pretrain_{key} or as "
             "`weights` (`weights: random` if that is meant)",
@@ -164,7 +169,8 @@ def _check_place(key: str, network: NetworkOptions, place: Parameter, options: O
         )
 
 
-def _has_weights(key: str, network: NetworkOptions, options: Options) -> bool:
+def has_weights(key: str, network: NetworkOptions, options: Options) -> bool:
+    """Whether a network starts from a file (or from random weights that are asked for)."""
     declared = weight_files(ARCHS.get(network.type))
     own = any(f.module == "" and not f.partial and network.component.get(k) for k, f in declared.items())
     return bool(network.weights or key in options.path.pretrain or own)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from facerestore.config import schema
 from facerestore.config.checks import check_components
 from facerestore.config.tree import Tree, apply_overrides, from_file, from_mapping
-from facerestore.config.upstream import settle_upstream
-from facerestore.errors import OptionError, nearest
+from facerestore.config.upstream import METHODS_ELSEWHERE, settle_upstream
+from facerestore.errors import OptionError, listed, nearest
 from facerestore.registry import ARCHS, MODELS, bind, check_value, parameters_of, refuse_unknown
 
 S = TypeVar("S")
@@ -73,7 +73,8 @@ def _options(tree: Tree) -> schema.Options:
 
 def _refuse_no_file_name(name: str, path: tuple[str, ...]) -> None:
     """What becomes a folder's or a file's name must be one."""
-    if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name != name.strip() or name.startswith(".") or len(name.encode()) > 200:
+    plain = name.isprintable() and not re.search(r"[/\\]", name) and name == name.strip() and not name.startswith(".")
+    if not plain or not 1 <= len(name.encode(errors="surrogatepass")) <= 200:
         raise OptionError(
             f"{name!r:.40} cannot be a file's name: it needs 1 to 200 characters, no slash, and no dot or space at its start",
             path,
@@ -147,6 +148,8 @@ def _val(data: Mapping[str, Any]) -> schema.ValOptions:
             raise OptionError(
                 f"a metric cannot be called {name!r}: scores.csv has a column of that name", ("val", "metrics", name)
             )
+    if isinstance(suffix := data.get("suffix"), str):
+        _refuse_no_file_name(f"NAME_{suffix}", ("val", "suffix"))
     return _section(
         schema.ValOptions,
         {k: v for k, v in data.items() if k in own},
@@ -157,6 +160,8 @@ def _val(data: Mapping[str, Any]) -> schema.ValOptions:
 
 
 def _method_exists(name: Any) -> None:
+    if name in METHODS_ELSEWHERE and name not in MODELS.names():
+        raise OptionError(f"{name} is not here (there are {listed(MODELS.names())})", ("model_type",))
     try:
         MODELS.get(name)
     except OptionError as error:

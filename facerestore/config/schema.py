@@ -19,6 +19,7 @@ Count = Annotated[int, Meta(ge=1, le=65_536)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(ge=0, le=100)]
+FilePath = Annotated[str, Meta(min_length=1, pattern="^[^\\x00]+$")]
 Component = dict[str, Any]  # {"type": ..., **keywords}, checked by its own signature
 
 
@@ -143,7 +144,7 @@ class ValOptions:
         val_freq: iterations from one validation to the next; none by default
         save_img: whether restored pictures are written
         suffix: ending of their file names in a test; the run's name by default
-        baseline: what the restorations are compared with, where the input is smaller than the truth
+        baseline: what the restorations are compared with: the input, enlarged bicubically where it is smaller than the truth
         pbar: whether a progress bar is shown
         report: whether report.html is written
         report_pictures: how many pictures of each data set the report shows
@@ -191,7 +192,7 @@ class DistOptions:
 def path_keys(network: str) -> dict[str, tuple[str, Parameter]]:
     """The keys of `path` for one network: `pretrain_network_g` and so on, each with the field that gathers its kind."""
     kinds = (
-        ("pretrain_network_", "pretrain", str | None, "file of weights to start from"),
+        ("pretrain_network_", "pretrain", FilePath | None, "file of weights to start from"),
         ("param_key_", "param_key", str | None, "which weights of that file: params or params_ema"),
         ("strict_load_", "strict_load", bool | None, "whether the file must hold just the network's weights; true by default"),
     )
@@ -210,9 +211,9 @@ class PathOptions:
         ignore_resume_networks: networks that are not read from the checkpoint on resume
     """
 
-    experiments_root: str = "experiments"
-    results_root: str = "results"
-    resume_state: str | None = None
+    experiments_root: FilePath = "experiments"
+    results_root: FilePath = "results"
+    resume_state: FilePath | None = None
     ignore_resume_networks: tuple[str, ...] = ()
     pretrain: dict[str, str] = derived()  # network_X -> file
     param_key: dict[str, str] = derived()

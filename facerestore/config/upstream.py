@@ -28,6 +28,12 @@ WITHOUT_MEANING = {
     ("train", "manual_seed"): "the seed is the one at the top of the file",
 }
 
+# Methods of published files that are not here, so that none of ours is suggested in their place
+METHODS_ELSEWHERE = (
+    "RealESRGANModel", "RealESRNetModel", "StyleGAN2Model", "GFPGANModel", "VQGANModel", "CodeFormerIdxModel",
+    "CodeFormerModel", "CodeFormerJointModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
+)  # fmt: skip
+
 SAID_OTHERWISE = {
     ("train", "use_grad_clip"): "give the bound itself: `clip_grad_norm: 0.01`",
     ("path", "pretrain_model_g"): "BasicSR calls it `pretrain_network_g` now",

@@ -38,6 +38,9 @@ class Zip:
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise PictureError(f"picture {self.path(name)} cannot be read: {_reason(error)}") from None
 
+    def size(self, name: str) -> int:
+        return _opened(self.root, os.getpid()).getinfo(self.files[name]).file_size
+
     def path(self, name: str) -> str:
         return f"{self.root}/{self.files[name]}"
 
@@ -83,6 +86,9 @@ class Tar:
         if len(data) < size:
             raise PictureError(f"picture {self.path(name)} cannot be read: the archive is truncated")
         return data
+
+    def size(self, name: str) -> int:
+        return self.members[self.files[name]].size
 
     def path(self, name: str) -> str:
         return f"{self.root}/{self.files[name]}"

@@ -23,7 +23,7 @@ log = logging.getLogger("facerestore")
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
-Width = Annotated[float, Meta(gt=0, le=10)]
+Width = Annotated[float, Meta(ge=1e-3, le=10)]
 Mean = tuple[Share, Share, Share]
 Std = tuple[Width, Width, Width]
 Scale = Annotated[int, Meta(ge=1, le=64)]  # side of the ground truth / side of the low-resolution picture

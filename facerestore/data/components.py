@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facerestore.data.tables import Table, read_torch
+from facerestore.data.tables import Table, read_torch, shown
 from facerestore.errors import DataError
 
 PARTS = ("left_eye", "right_eye", "nose", "mouth")  # left and right as seen in the picture
 NEEDED = ("left_eye", "right_eye", "mouth")  # the nose is CodeFormer's alone
+LARGEST = 1 << 20  # pixels of a side that OpenCV reads
+BEYOND = 0.25  # of the side: how far outside of the picture the middle of a part may lie, where the border cuts the face
 MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye"}
 
 Part = Sequence[float]  # x, y, half length
@@ -53,8 +55,29 @@ class Components(Table):
         self, name: str, side: int, mirrored: bool = False, ratios: Mapping[str, float] | None = None, legacy: bool = False
     ) -> dict[str, np.ndarray]:
         """The boxes of a picture whose side is `side`; see :func:`boxes`."""
-        measured = self.size or side
-        return scaled(boxes(self[name], measured, mirrored, ratios, legacy), side / measured)
+        if self.size is None:
+            own = replace(self, rows={name: self.row(name)})
+            return own.measured_on(side).boxes(name, side, mirrored, ratios, legacy)
+        return scaled(boxes(self[name], self.size, mirrored, ratios, legacy), side / self.size)
+
+    def measured_on(self, side: int) -> Components:
+        """The same parts, of pictures of `side` pixels where the file does not say; DataError where they lie outside."""
+        if self.size is not None:
+            return self
+        self._refuse_outside(side, f'; if they were measured on larger pictures, write them as {{"size": {2 * side}, ...}}')
+        return replace(self, size=side)
+
+    def _refuse_outside(self, side: int, hint: str = "") -> None:
+        values = self.values[list(self.rows.values())]
+        x, y, half = np.moveaxis(values, -1, 0)
+        low, high = -BEYOND * side, (1 + BEYOND) * side
+        outside = np.argwhere((np.minimum(x, y) < low) | (np.maximum(x, y) > high) | (half > side))
+        if len(outside):
+            row, part = outside[0]
+            raise DataError(
+                f"{self.source}, has {shown(values[row, part].tolist())} as `{self.parts[part]}` of picture "
+                f"{self.names[row]!r:.80}, which lies outside of a picture of {side}x{side}: correct it{hint}"
+            )
 
 
 def boxes(
@@ -93,20 +116,25 @@ def read_components(path: str, key: str) -> Components:
         key: the option that named it, for errors
 
     Raises:
-        DataError: it is missing, damaged, or holds something else; an entry lacks a part, or is no three numbers
+        DataError: it is missing, damaged, or holds something else; an entry lacks a part, is no three numbers, or lies outside
+            of a picture of the file's size (what no picture has, where it says none)
     """
     source = f"file {path}, named by `{key}`"
     content = _read_json(path, source) if str(path).lower().endswith(".json") else read_torch(path, source)
     size = None
     if isinstance(content, Mapping) and not isinstance(content.get("size", {}), Mapping):
         size, content = content["size"], content.get("components")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise DataError(f"{source}, says that its pictures' `size` is {size!r:.40}, not a number of pixels")
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST:
+            raise DataError(
+                f"{source}, says that its pictures' `size` is {shown(size)}, not a number of pixels from 1 to {LARGEST}"
+            )
     if not isinstance(content, Mapping) or not content:
         raise DataError(f"{source}, holds no face parts: {{NAME: {{left_eye: [x, y, half length], ...}}, ...}} is expected")
     parts = tuple(p for p in PARTS if p in NEEDED or all(isinstance(e, Mapping) and p in e for e in content.values()))
     values = np.array([[_part(entry, part, name, source) for part in parts] for name, entry in content.items()])
-    return Components(source, {str(name): row for row, name in enumerate(content)}, parts, values, size)
+    components = Components(source, {str(name): row for row, name in enumerate(content)}, parts, values, size)
+    components._refuse_outside(size or LARGEST)
+    return components
 
 
 def components_json(entries: Mapping[str, Parts], size: int) -> str:
@@ -131,7 +159,7 @@ def _part(entry: Any, part: str, name: Any, source: str) -> np.ndarray:
         values = np.empty(0)
     if values.shape != (3,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all() or values[2] <= 0:
         raise DataError(
-            f"{source}, has {entry[part]!r:.60} as `{part}` of picture {str(name)!r:.80}: x, y and a half length above 0 are "
+            f"{source}, has {shown(entry[part])} as `{part}` of picture {str(name)!r:.80}: x, y and a half length above 0 are "
             "expected"
         )
     return values.astype(np.float64)
@@ -139,8 +167,10 @@ def _part(entry: Any, part: str, name: Any, source: str) -> np.ndarray:
 
 def _read_json(path: str, source: str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{source}, cannot be read: {error.strerror or error}") from None
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        raise DataError(f"{source}, cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source}, is no JSON, or cut off: {str(error) or 'nested too deeply'}") from None

@@ -9,7 +9,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,14 +25,16 @@ from tqdm import tqdm
 
 from facerestore.data.archives import Tar, Zip
 from facerestore.data.image_io import PictureError, decode_image, encode_image
-from facerestore.data.lmdb_storage import DATA, Lmdb, LmdbWriter
-from facerestore.data.names import without_extension
+from facerestore.data.lmdb_storage import DATA, LOCK, PROGRESS, Lmdb, LmdbWriter
+from facerestore.data.names import leads_out, without_extension
 from facerestore.data.parallel import parallel_map
 from facerestore.data.storage import Folder, Storage, walk
 from facerestore.errors import DataError, UserError, listed
 from facerestore.files import atomic_write
 
 SETTINGS = "settings.json"  # what all pictures of an output share
+SOURCES = "sources.txt"  # what each of them was made from
+COMPARED = 16  # pictures of an earlier call that are read to tell whether the input is the same
 ORIENTATION = 0x0112  # EXIF's
 
 
@@ -149,6 +153,8 @@ class FolderWriter:
         return self
 
     def put(self, name: str, data: bytes, shape: tuple[int, int, int], compression: int) -> None:
+        if leads_out(name):
+            raise DataError(f"picture {name!r:.200} would be written outside of {self.root}: rename it")
         file = f"{name}{self.extension}"
         atomic_write(self.root / file, data, durable=False)
         self.done[name] = file
@@ -160,6 +166,79 @@ class FolderWriter:
         """Nothing is open."""
 
 
+class Origin(NamedTuple):
+    """What tells one picture file from another: its length in bytes and CRC-32."""
+
+    size: int
+    crc: int
+
+
+class Sources:
+    """What the pictures of an output were made from, wherever that lay: a line each, in the output's folder.
+
+    A line is written before its picture, so that none is there without; a later line of the same name counts.  It begins
+    with the line break, so that one that was cut off (by a kill) ends where the next begins.
+    """
+
+    def __init__(self, output: Path):
+        self.output, self.file = output, output / SOURCES
+        self.origins: dict[str, Origin] = {}
+
+    def __enter__(self) -> Sources:
+        try:
+            self._lines = open(self.file, "a+", encoding="utf-8")
+            self._lines.seek(0)
+            for line in self._lines.read().splitlines():
+                with suppress(ValueError, TypeError):  # cut off
+                    name, size, crc = json.loads(line)
+                    self.origins[name] = Origin(size, crc)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.file} cannot be read ({error}): remove {self.output}, and start again") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+
+    def note(self, name: str, origin: Origin) -> None:
+        try:
+            self._lines.write(f"\n{json.dumps([name, *origin])}")
+            self._lines.flush()
+        except OSError as error:
+            raise UserError(f"{self.file}: cannot be written: {error.strerror or error}") from None
+        self.origins[name] = origin
+
+    def compare(self, source: Storage, names: Mapping[str, str], done: Sequence[str]) -> None:
+        """Refuse an input of which pictures that are there were not made: by the length of all, and the content of some.
+
+        Args:
+            source: the input
+            names: names in the source by names in the output
+            done: pictures that are there
+        """
+        changed = [name for name in done if source.size(names[name]) != self.origins[name].size]
+        if not changed:
+            some = done[:: -(-len(done) // COMPARED) or 1]
+            changed = [name for name in some if zlib.crc32(source.read(names[name])) != self.origins[name].crc]
+        if changed:
+            raise DataError(
+                f"{self.output} holds pictures that were made from others of the same names ({listed(changed, 3)}): "
+                "choose another output, or remove it where the input has changed"
+            )
+
+
+class Outcome(NamedTuple):
+    """Numbers of pictures: made now, there already, and left out."""
+
+    made: int
+    present: int
+    bad: int
+
+    def __str__(self) -> str:
+        if not self.made:
+            return f"{self.present} pictures were there already"
+        return f"{self.made + self.present} pictures" + (f" ({self.present} were there already)" if self.present else "")
+
+
 def convert(
     source: Storage,
     names: Mapping[str, str],
@@ -168,36 +247,59 @@ def convert(
     output: str,
     workers: int = 1,
     skip_bad: bool = False,
-) -> int:
-    """Write the pictures of a source to a folder, or to an LMDB where `output` ends with .lmdb; the number left out.
+) -> Outcome:
+    """Write the pictures of a source to a folder, or to an LMDB where `output` ends with .lmdb.
+
+    A call that is refused before its first picture is written leaves nothing behind.
 
     Args:
         source: where they come from
         names: all that the output may hold: names in the source by names in the output
         chosen: which of them to write now
         recipe: what becomes of each
-        output: a new folder, or one that an earlier call with the same recipe left
+        output: a new folder, or one that an earlier call with the same recipe and source left (it may have moved)
         workers: processes
         skip_bad: whether a picture that cannot be used is named and left out, instead of ending the conversion
 
     Raises:
         DataError: a picture cannot be used; `output` holds pictures of another kind or source
     """
-    settle(Path(output), asdict(recipe))
+    existed, empty = os.path.isdir(output), not (os.path.isdir(output) and os.listdir(output))
+    try:
+        settle(Path(output), asdict(recipe))
+        return _fill(source, names, list(chosen), recipe, output, workers, skip_bad)
+    except DataError:  # not: another process is writing there
+        if empty:
+            _withdraw(Path(output), existed)
+        raise
+
+
+def _fill(
+    source: Storage,
+    names: Mapping[str, str],
+    chosen: Sequence[str],
+    recipe: Recipe,
+    output: str,
+    workers: int,
+    skip_bad: bool,
+) -> Outcome:
     bad = 0
     writer: Output = LmdbWriter(output) if is_lmdb(output) else FolderWriter(output, f".{recipe.format}")
-    with writer:
+    with writer, Sources(Path(output)) as sources:
         if foreign := [name for name in writer.done if name not in names]:
             raise DataError(
                 f"{output} holds {len(foreign)} pictures that the input does not ({listed(foreign, 3)}): choose another output"
             )
-        chosen = list(chosen)
-        missing = [name for name in chosen if name not in writer.done]
+        done = [name for name in names if name in writer.done and name in sources.origins]
+        sources.compare(source, names, done)
+        missing = [name for name in chosen if name not in writer.done or name not in sources.origins]
         results = parallel_map(partial(_convert, source, recipe), [names[name] for name in missing], workers)
         with tqdm(total=len(chosen), initial=len(chosen) - len(missing), unit="picture") as bar:
             for name, result in zip(missing, results, strict=True):
-                if isinstance(result, Converted):
-                    writer.put(name, *result)
+                if not isinstance(result, PictureError):
+                    origin, picture = result
+                    sources.note(name, origin)
+                    writer.put(name, *picture)
                 elif skip_bad:
                     bad += 1
                     bar.write(f"left out: {result}", file=sys.stderr)
@@ -207,12 +309,30 @@ def convert(
         if bad == len(missing) and not writer.done:
             raise DataError(f"{output}: not one picture of the input can be used")
         writer.finish()
-    return bad
+    return Outcome(len(missing) - bad, len(chosen) - len(missing), bad)
 
 
-def _convert(source: Storage, recipe: Recipe, name: str) -> Converted | PictureError:
+def _withdraw(output: Path, existed: bool) -> None:
+    """Take away what a refused call has made, unless there are pictures."""
+    made = (SETTINGS, SOURCES, DATA, LOCK, PROGRESS)
+    with suppress(OSError):  # the refusal is what the user must read
+        if _is_without_pictures(output, made):
+            for name in made:
+                (output / name).unlink(missing_ok=True)
+            if not existed:
+                output.rmdir()
+
+
+def _is_without_pictures(output: Path, made: Sequence[str]) -> bool:
+    if PROGRESS in (held := set(os.listdir(output))) and (output / PROGRESS).stat().st_size:
+        return False
+    return held <= set(made)
+
+
+def _convert(source: Storage, recipe: Recipe, name: str) -> tuple[Origin, Converted] | PictureError:
     try:
-        return recipe.convert(source.read(name), source.path(name))
+        data = source.read(name)
+        return Origin(len(data), zlib.crc32(data)), recipe.convert(data, source.path(name))
     except PictureError as error:
         return error
 

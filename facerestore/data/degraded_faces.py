@@ -176,7 +176,8 @@ class DegradedFaces(PictureDataset):
     def components(self) -> Components | None:
         if not self.crop_components:
             return None
-        return read_components(self.component_path, "component_path").select(self.gt.names, self.on_missing)
+        components = read_components(self.component_path, "component_path").select(self.gt.names, self.on_missing)
+        return components.measured_on(self.side)
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(("gt", "lq"), (self.side, self.side))

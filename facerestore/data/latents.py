@@ -9,7 +9,8 @@ a picture, is read too, within seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor
 
 from facerestore.data.tables import Table, read_torch
-from facerestore.errors import DataError
+from facerestore.errors import DataError, listed
 from facerestore.files import atomic_write
 
 WHICH = ("orig", "hflip")  # upstream's names of the picture and its mirror image
-ODD = "holds something else than tables of whole numbers from 0 as codes"
+LARGEST = np.iinfo(np.int32).max
+ODD = f"holds something else than tables of whole numbers from 0 to {LARGEST} as codes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ def read_latents(path: str, key: str = "latent_gt_path") -> Latents:
     names, orig, hflip = content["names"], content["orig"], content.get("hflip")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{source}, holds codes without names of pictures")
+    _refuse_doubles(names, source)
     for codes in (orig,) if hflip is None else (orig, hflip):
         _check(codes, (len(names), None if codes is orig else orig.shape[1]), source)
     return Latents(source, {name: row for row, name in enumerate(names)}, orig, hflip)
@@ -78,7 +81,7 @@ def write_latents(path: str | os.PathLike, orig: Mapping[str, Any], hflip: Mappi
         hflip: the same of the mirrored pictures
 
     Raises:
-        DataError: the maps differ in size or names, or are no whole numbers from 0
+        DataError: the maps differ in size or names, or are no whole numbers from 0 to 2^31 - 1
         UserError: the file cannot be written
     """
     source = f"file {path}"
@@ -101,22 +104,42 @@ def _gathered(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     for which, table in tables.items():
         if odd := set(table).symmetric_difference(names):
             raise DataError(f"{source}, has codes of {str(min(odd, key=str))!r} in only one of `orig` and `{which}`")
-    return {"names": [str(n) for n in names]} | {k: _stacked([t[n] for n in names], source) for k, t in tables.items()}
+    written = [str(name) for name in names]
+    _refuse_doubles(written, source)
+    return {"names": written} | {which: _stacked([table[n] for n in names], source) for which, table in tables.items()}
 
 
-def _stacked(maps: Iterable[Any], source: str) -> Tensor:
+def _refuse_doubles(names: list[str], source: str) -> None:
+    if doubles := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{source}, has codes of {len(doubles)} pictures twice ({listed(doubles, 3)}): write each name once")
+
+
+def _stacked(maps: list[Any], source: str) -> Tensor:
     """(N, K), the smallest type that holds all codes."""
-    try:
-        codes = np.stack([np.asarray(codes).reshape(-1) for codes in maps])
-    except (ValueError, TypeError, RuntimeError):
-        raise DataError(f"{source}, holds code maps of several sizes, or something else as codes") from None
-    if codes.dtype.kind not in "iu" or not codes.size or codes.min() < 0 or codes.max() > np.iinfo(np.int32).max:
+    arrays = [_whole_numbers(codes, source).reshape(-1) for codes in maps]
+    if len({array.shape for array in arrays}) > 1:
+        raise DataError(f"{source}, holds code maps of several sizes")
+    codes = np.stack(arrays)
+    if not codes.size or codes.min() < 0 or codes.max() > LARGEST:
         raise DataError(f"{source}, {ODD}")
     return torch.from_numpy(codes.astype(np.int16 if codes.max() <= np.iinfo(np.int16).max else np.int32))
 
 
+def _whole_numbers(codes: Any, source: str) -> np.ndarray:
+    """Codes as an array, not copied where they lie in memory; tensors that are sparse, quantised or without data do not."""
+    try:
+        array = np.asarray(codes)
+    except (ValueError, TypeError, RuntimeError):
+        raise DataError(f"{source}, {ODD}") from None
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{source}, {ODD}")
+    return array
+
+
 def _check(codes: Any, shape: tuple[int, int | None], source: str) -> None:
-    """Refuse what is no (N, K) whole numbers from 0."""
-    good = isinstance(codes, Tensor) and codes.ndim == 2 and codes.numel() > 0 and not codes.dtype.is_floating_point
-    if not good or codes.shape[0] != shape[0] or shape[1] not in (None, codes.shape[1]) or int(codes.min()) < 0:
+    """Refuse what is no (N, K) whole numbers from 0 to LARGEST."""
+    good = isinstance(codes, Tensor) and codes.ndim == 2 and codes.numel() > 0
+    array = _whole_numbers(codes, source) if good else np.empty((0, 0))
+    fitting = good and array.shape[0] == shape[0] and shape[1] in (None, array.shape[1])
+    if not fitting or array.min() < 0 or array.max() > LARGEST:
         raise DataError(f"{source}, {ODD}")

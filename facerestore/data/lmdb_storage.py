@@ -23,7 +23,7 @@ from facerestore.data.names import natural, without_extension
 from facerestore.errors import DataError, UserError, listed
 from facerestore.files import atomic_write
 
-DATA, LIST = "data.mdb", "meta_info.txt"
+DATA, LOCK, LIST = "data.mdb", "lock.mdb", "meta_info.txt"
 PROGRESS = "meta_info.txt.part"  # the list as long as pictures are missing
 LINE = re.compile(r"(.+)\.png \(\d+,\d+,\d+\) \d+")
 LONGEST = 511  # bytes of a key, as liblmdb is built
@@ -105,6 +105,9 @@ class Lmdb:
         if len(data) < size:
             raise PictureError(f"picture {self.path(name)} cannot be read: its LMDB is truncated")
         return data
+
+    def size(self, name: str) -> int:
+        return self.index.places[name].size
 
     def path(self, name: str) -> str:
         return os.path.join(self.root, name)

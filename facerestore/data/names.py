@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterable
 
@@ -17,11 +18,22 @@ def without_extension(name: str) -> str:
     return stem if extension.lower() in EXTENSIONS else name
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """Sort key by which `img2` comes before `img10`."""
-    parts: list[str | int] = list(re.split(r"([0-9]+)", name.lower()))
-    parts[1::2] = map(int, parts[1::2])
+    parts: list[str | tuple[int, str]] = list(re.split(r"([0-9]+)", name.lower()))
+    parts[1::2] = map(_magnitude, parts[1::2])
     return parts, name
+
+
+def _magnitude(digits: str) -> tuple[int, str]:
+    """Orders as the number does; Python makes no int of more than 4300 digits."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
+
+
+def leads_out(path: str) -> bool:
+    """Whether a path with / between its parts, as an archive may hold it, could lead out of the folder that it is put in."""
+    return path.startswith("/") or ".." in path.split("/")
 
 
 def is_picture(file: str) -> bool:
@@ -38,11 +50,15 @@ def by_name(files: Iterable[str], where: str) -> dict[str, str]:
         where: what holds them, for errors
 
     Raises:
-        DataError: there are none, or two of one name
+        DataError: there are none, two of one name, or one that would lie outside of the folder that it is unpacked in
     """
     named: dict[str, str] = {}
     for file in sorted(files, key=natural):
-        name = without_extension(file)
+        if leads_out(file):
+            raise DataError(
+                f"{where} holds {file!r:.200}, which leads out of it: name its pictures without `..` and a leading `/`"
+            )
+        name = without_extension(posixpath.normpath(file))  # `tar -C FOLDER -c .` writes ./a.png
         if name in named:
             raise DataError(f"{where} holds two pictures called {name!r} ({named[name]}, {file}): remove or rename one")
         named[name] = file

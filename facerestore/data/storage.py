@@ -32,6 +32,9 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes:
         """The file's bytes; PictureError where they cannot be had."""
 
+    def size(self, name: str) -> int:
+        """How many bytes the file has; PictureError as for `read`."""
+
     def path(self, name: str) -> str:
         """What reports and errors call it."""
 
@@ -65,6 +68,12 @@ class Folder:
     def read(self, name: str) -> bytes:
         try:
             return Path(self.path(name)).read_bytes()
+        except OSError as error:
+            raise PictureError(f"picture {self.path(name)} cannot be read: {error.strerror or error}") from None
+
+    def size(self, name: str) -> int:
+        try:
+            return os.path.getsize(self.path(name))
         except OSError as error:
             raise PictureError(f"picture {self.path(name)} cannot be read: {error.strerror or error}") from None
 

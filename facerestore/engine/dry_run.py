@@ -27,6 +27,7 @@ from facerestore.engine.memory import (
     state_bytes,
     unallocated_model,
 )
+from facerestore.engine.tester import refuse_untrained
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, UserError, first_line
 
@@ -39,8 +40,8 @@ NEEDS_CONTENT = (
     UnsupportedOperatorException,
 )
 NOT_COUNTED = (
-    "not counted: the device's own context and workspaces (cuDNN), what its allocator holds in reserve, what the optimizers' "
-    "steps need for a moment, and the exchange between processes"
+    "not counted: Python and its libraries, the device's own context and workspaces (cuDNN), what its allocator holds in "
+    "reserve, what the optimizers' steps need for a moment, and the exchange between processes"
 )
 
 
@@ -63,13 +64,11 @@ def dry_run_testing(options: Options) -> None:
     keys = [k for k in options.datasets if k.startswith("test")] or [k for k in options.datasets if k.startswith("val")]
     if not keys:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
+    refuse_untrained(options)
     options = replace(options, train=None, datasets={k: options.datasets[k] for k in keys})
     print_options(options)
     for key in keys:
         _print_restoring(key, options)
-    for key, network in options.networks.items():
-        if key not in options.path.pretrain and not network.weights:
-            print(f"note: {key} has no weights: its results are those of a network that has learnt nothing")
     names = ", ".join(options.datasets[k].name for k in keys)
     measured = f", measured by {', '.join(options.val.metrics)}" if options.val.metrics else ""
     folder = Path(options.path.results_root) / options.name

@@ -128,8 +128,9 @@ def _measure_batch(
     """Score, write and keep the pictures of one batch."""
     methods = {m: to_unit_range(x, dataset.mean, dataset.std) for m, x in restored.items()}
     truth = batch["gt"] / 255 if "gt" in batch else None
-    if protocol.baseline == "bicubic" and truth is not None and batch["lq"].shape != batch["gt"].shape:
-        methods = {"bicubic": enlarge(batch["lq"], truth.shape[-2:]), **methods}
+    if protocol.baseline == "bicubic" and truth is not None:
+        same_size = batch["lq"].shape == batch["gt"].shape
+        methods = {"input" if same_size else "bicubic": enlarge(batch["lq"], truth.shape[-2:]), **methods}
     sets.see(methods, truth)
     for i, name in enumerate(names):
         one = slice(i, i + 1)

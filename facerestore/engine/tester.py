@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from facerestore.config import Options
+from facerestore.config.checks import has_weights
+from facerestore.config.schema import net_of
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
@@ -13,6 +15,7 @@ from facerestore.engine.evaluation import Protocol, evaluate, evaluation_sets, l
 from facerestore.engine.logs import logger, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics, protocols
 from facerestore.errors import OptionError
+from facerestore.registry import MODELS
 
 
 def test(options: Options, world: World) -> None:
@@ -22,13 +25,11 @@ def test(options: Options, world: World) -> None:
     sets = evaluation_sets(options, ("test",)) or evaluation_sets(options, ("val",))
     if not sets:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
+    refuse_untrained(options)
     model, metrics = build_model(options, world), build_metrics(options, world)
     start_logging(world.is_main, folder / f"test_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)
-    for key in options.networks:
-        if key not in options.path.pretrain and not options.networks[key].weights:
-            logger.warning("%s has no weights: its results are those of a network that has learnt nothing", key)
     val = options.val
     results = []
     for key, (section, dataset) in sets.items():
@@ -55,6 +56,17 @@ def test(options: Options, world: World) -> None:
         if val.report:
             page(folder, options, results, _training_curves(options))
     distributed.wait_for_all(world)
+
+
+def refuse_untrained(options: Options) -> None:
+    """OptionError for a network that restores and has no weights: figures of one that has learnt nothing say nothing."""
+    for_training = MODELS.get(options.model_type).needed_to_train
+    for key, network in options.networks.items():
+        if key in for_training or has_weights(key, network, options):
+            continue
+        trained = Path(options.path.experiments_root) / options.name / "models" / f"{net_of(key)}_latest.pth"
+        hint = f"{trained} is there" if trained.exists() else "`weights: random` in its section, to try out"
+        raise OptionError(f"{options.source}: {key} has no weights: name their file as path.pretrain_{key} ({hint})")
 
 
 def _training_curves(options: Options) -> dict:

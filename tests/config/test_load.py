@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -439,3 +440,34 @@ def test_a_published_file_loads_as_it_is(tmp_path):
     idle = ["find_unused_parameters", "datasets.train.prefetch_mode", "datasets.train.num_prefetch_queue", "dist_params.port",
             "logger.wandb", "train.manual_seed", "path.strict_load_d"]  # fmt: skip
     assert [note.split("`")[1] for note in options.notes] == [*idle, "val.val_freq"]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("name='a\u202eb'", "cannot be a file's name"),
+        ("val.suffix='../x'", "val.suffix: 'NAME_../x' cannot be a file's name"),
+        ("path.experiments_root=''", "path.experiments_root"),
+        ('path.resume_state="a\\0b"', "path.resume_state"),
+        ("path.pretrain_network_g=''", "path.pretrain_network_g"),
+        ("model_type=GFPGANModel2", "there is no method"),
+    ],
+)
+def test_names_and_paths_that_are_none(tmp_path, override, sentence):
+    with pytest.raises(OptionError, match=re.escape(sentence)):
+        load_options(written(tmp_path, GOOD), [override])
+
+
+def test_a_lone_surrogate_is_no_name(tmp_path):
+    with pytest.raises(OptionError, match="cannot be a file's name"):
+        load_options(from_file(written(tmp_path, GOOD)).data | {"name": chr(0xD800)})
+
+
+def test_no_other_method_is_suggested_for_a_published_one_that_is_not_here(tmp_path):
+    with pytest.raises(OptionError, match="RealESRGANModel is not here"):
+        load_options(written(tmp_path, GOOD), ["model_type=RealESRGANModel"])
+
+
+def test_networks_to_ignore_that_are_not_there_are_noted(tmp_path):
+    notes = load_options(written(tmp_path, GOOD), ["path.ignore_resume_networks=[network_identity]"]).notes
+    assert any("network_identity" in note for note in notes)

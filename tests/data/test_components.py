@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from facerestore.data.components import PARTS, boxes, components_json, read_components, scaled
-from facerestore.data.tables import match_names
+from facerestore.data.tables import match_names, shown
 from facerestore.errors import DataError
 from tests import parity
 from tests.data.torch_files import damaged_files, save_as
@@ -105,7 +105,7 @@ def test_boxes_of_pictures_of_another_size(tmp_path):
     for mirrored in (False, True):
         at512, at256 = (measured.boxes("a", side, mirrored, {"mouth": 1.3}) for side in (512, 256))
         assert all(np.allclose(at256[part], at512[part] / 2) for part in FACE)
-    assert np.array_equal(unsaid.boxes("a", 256)["mouth"], boxes(FACE, 256)["mouth"])
+    assert np.array_equal(unsaid.boxes("a", 400)["mouth"], boxes(FACE, 400)["mouth"])
 
 
 @pytest.mark.parametrize("numpy_version", [1, 2])
@@ -185,12 +185,70 @@ def test_pictures_without_an_entry_are_refused_or_left_out(tmp_path, caplog):
         ({"a": FACE | {"mouth": None}}, "half length above 0"),
         ({"size": "512", "components": {"a": FACE}}, "`size` is '512'"),
         ({"size": 0, "components": {"a": FACE}}, "`size` is 0"),
+        ({"size": 10**400, "components": {"a": FACE}}, "`size` is 10+, not a number of pixels from 1 to 1048576"),
+        (
+            {"a": FACE, "b": FACE | {"mouth": [9e9, -5, 3]}},
+            r"has \[9000000000.0, -5.0, 3.0\] as `mouth` of picture 'b'.*outside",
+        ),
+        ({"a": FACE | {"left_eye": [1, 2, 1e308]}}, "as `left_eye` of picture 'a', which lies outside of a picture"),
+        ({"a": FACE | {"left_eye": [1, -1e308, 1]}}, "as `left_eye` of picture 'a', which lies outside of a picture"),
+        ({"a": FACE | {"mouth": [10**400, 2, 3]}}, "half length above 0"),
+        ({"size": 512, "components": {"a": FACE | {"mouth": [641, 2, 3]}}}, "outside of a picture of 512x512: correct it$"),
+        ({"size": 512, "components": {"a": FACE | {"mouth": [1, -129, 3]}}}, "outside of a picture of 512x512: correct it$"),
+        ({"size": 512, "components": {"a": FACE | {"mouth": [1, 2, 513]}}}, "outside of a picture of 512x512: correct it$"),
         ({"size": 512, "a": FACE}, "holds no face parts"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_components(write(tmp_path / "c.json", content), "component_path")
+
+
+def test_parts_cut_by_the_border_are_read(tmp_path):
+    cut = FACE | {"left_eye": [-100, 600, 30], "mouth": [500, 630, 200]}
+    path = write(tmp_path / "c.json", {"size": 512, "components": {"a": cut}})
+    assert read_components(path, "component_path")["a"]["mouth"] == (500, 630, 200)
+
+
+def test_a_file_without_a_size_must_fit_the_pictures_that_it_is_used_on(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save({"b": {part: [1.0, 2.0, 3.0] for part in FACE}, "a": FACE}, path)
+    components = read_components(str(path), "component_path")
+    expected = r"as `mouth` of picture 'a', which lies outside of a picture of 256x256.*larger pictures.*\"size\": 512"
+    for ask in (lambda: components.measured_on(256), lambda: components.boxes("a", 256)):
+        with pytest.raises(DataError, match=expected):
+            ask()
+    assert components.select(["b"]).measured_on(256).size == 256  # the pictures that are used count
+    assert np.array_equal(components.measured_on(512).boxes("a", 512)["mouth"], boxes(FACE, 512)["mouth"])
+    sized = read_components(write(tmp_path / "c.json", {"size": 512, "components": {"a": FACE}}), "component_path")
+    assert sized.measured_on(256) is sized
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_other_kinds_are_refused(tmp_path):
+    three = torch.tensor([20, 20, 5])
+    odd = [three.to(torch.complex64), three.to("meta"), three.to_sparse(), three.bool(), three.bfloat16()]
+    for tensor in (*odd, torch.quantize_per_tensor(three.float(), 0.1, 0, torch.quint8), three[None]):
+        torch.save({"a": FACE | {"mouth": tensor}}, tmp_path / "c.pth")
+        with pytest.raises(DataError, match="as `mouth` of picture 'a': x, y and a half length above 0") as refusal:
+            read_components(str(tmp_path / "c.pth"), "component_path")
+        assert "\n" not in str(refusal.value)
+    torch.save({"a": FACE | {"mouth": three}}, tmp_path / "c.pth")
+    assert read_components(str(tmp_path / "c.pth"), "component_path")["a"]["mouth"] == (20, 20, 5)
+
+
+def test_wrong_values_are_shown_in_short():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(deep) == "a list" and shown(torch.zeros(3, 2)) == "tensor([[0., 0.], [0., 0.], [0., 0.]])"
+    assert shown(10**400) == "1" + 59 * "0"
+
+
+@pytest.mark.parametrize("path", ["a\0.json", "a\0.pth"])
+def test_a_path_that_no_file_can_have_is_one_sentence(path):
+    with pytest.raises(DataError, match="named by `component_path`, cannot be read: embedded null byte"):
+        read_components(path, "component_path")
 
 
 def test_damaged_files_are_refused(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,90 @@ def test_without_mirrored_codes(tmp_path):
         ({"names": ["a"], "orig": torch.zeros(1, 256)}, "tables of whole numbers"),
         ({"names": ["a"], "orig": CODES[:1]}, "tables of whole numbers"),
         ({"names": "a", "orig": torch.zeros(1, 256, dtype=torch.int16)}, "without names"),
+        ({"names": ["a", "b", "a"], "orig": torch.zeros(3, 4, dtype=torch.int16)}, r"of 1 pictures twice \(a\)"),
+        ({"orig": {1: CODES, "1": CODES, "b": CODES}}, r"of 1 pictures twice \(1\)"),
+        ({"names": ["a"], "orig": torch.full((1, 4), 2**31)}, "whole numbers from 0 to 2147483647"),
+        ({"names": ["a"], "orig": torch.full((1, 4), 2**60)}, "whole numbers from 0 to 2147483647"),
+        ({"orig": {"a": CODES + 2**60}}, "whole numbers from 0 to 2147483647"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "codes.pth")
     with pytest.raises(DataError, match=message):
         read_latents(str(tmp_path / "codes.pth"))
+
+
+def odd_tensors() -> dict[str, torch.Tensor]:
+    whole = torch.ones(1, 4, dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls some of these kinds new, and others old
+        return {
+            "bool": whole.bool(),
+            "complex": whole.to(torch.complex64),
+            "conjugate": whole.to(torch.complex64).conj(),
+            "bfloat16": whole.bfloat16(),
+            "meta": whole.to("meta"),
+            "sparse": whole.to_sparse(),
+            "sparse rows": whole.to_sparse_csr(),
+            "quantised": torch.quantize_per_tensor(whole.float(), 0.1, 0, torch.quint8),
+            "parameter": torch.nn.Parameter(whole.float()),
+            "scalar": torch.tensor(1),
+        }
+
+
+@pytest.mark.parametrize("kind", odd_tensors())
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_other_kinds_are_refused(tmp_path, kind):
+    tensor, path = odd_tensors()[kind], str(tmp_path / "codes.pth")
+    contents = [{"names": ["a"], "orig": tensor}]
+    contents += [{"names": ["a"], "orig": torch.ones(1, 4, dtype=torch.int64), "hflip": tensor}]
+    contents += [] if kind == "scalar" else [{"orig": {"a": tensor}}]  # a map of one code is a map
+    for content in contents:
+        torch.save(content, path)
+        with pytest.raises(DataError, match="tables of whole numbers"):
+            read_latents(path)
+
+
+def test_whole_numbers_of_any_width_are_read(tmp_path):
+    for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64, torch.uint16):
+        torch.save({"names": ["a"], "orig": torch.arange(4).to(dtype)[None]}, tmp_path / "codes.pth")
+        assert read_latents(str(tmp_path / "codes.pth")).codes("a", False).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "a block"])
+def test_damage_anywhere_is_found(tmp_path, damage):
+    """torch itself maps such files without a word, and the labels are others."""
+    path = tmp_path / "codes.pth"
+    rng = np.random.default_rng(0)
+    write_latents(path, *({f"{i:05d}": rng.integers(1, 1024, 256) for i in range(40)} for _ in range(2)))
+    whole, expected = path.read_bytes(), read_latents(str(path))
+    found = 0
+    for at in range(0, len(whole) - 512, 389):
+        filling = bytes([whole[at] ^ 16]) if damage == "a bit" else bytes(512)
+        path.write_bytes(whole[:at] + filling + whole[at + len(filling) :])
+        try:
+            given = read_latents(str(path))
+        except DataError as error:
+            assert "is cut off, damaged, or no file of torch.save" in str(error)
+            found += 1
+        else:  # between the tensors
+            assert given.names == expected.names
+            assert torch.equal(given.orig, expected.orig) and torch.equal(given.hflip, expected.hflip)
+    assert found > 0.8 * len(range(0, len(whole) - 512, 389))
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        write_latents(tmp_path / "codes.pth", ORIG)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_latents(str(tmp_path / "codes.pth")).codes("a.", False)[0] == 1
+
+
+def test_a_path_that_no_file_can_have_is_one_sentence():
+    with pytest.raises(DataError, match="named by `latent_gt_path`, cannot be read: embedded null byte"):
+        read_latents("a\0.pth")
 
 
 def test_damaged_files_are_refused(tmp_path, capsys):

@@ -40,6 +40,14 @@ def test_natural_order_is_total():
     assert ordered.index("a1b2") < ordered.index("a1b10")
 
 
+def test_natural_order_is_that_of_numbers_of_any_length():
+    numbers = ["0", "00", "1", "01", "9", "10", "0010", "99", "100", "123456789", "1234567890"]
+    ordered = sorted(reversed(numbers), key=natural)
+    assert ordered == sorted(numbers, key=lambda digits: (int(digits), digits))
+    long = ["1" * 5000, "2" + "1" * 4999, "1" * 5001]  # Python makes no int of them
+    assert sorted(reversed(long), key=natural) == long
+
+
 def test_links_are_followed_once(tmp_path):
     folder(tmp_path / "elsewhere", ["a"])
     root = tmp_path / "root"

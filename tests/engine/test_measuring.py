@@ -30,7 +30,7 @@ num_gpu: 0
 datasets:
   test_1: {type: SyntheticFaceDataset, name: faces, count: 3, start: 1000, size: 192, batch_size_per_gpu: 2}
   test_2: {type: SingleImageDataset, name: without truth, dataroot_lq: pictures}
-network_g: {type: SRResNet, num_feat: 8, num_block: 1}
+network_g: {type: SRResNet, num_feat: 8, num_block: 1, weights: random}
 val:
   pbar: false
   metrics:

@@ -286,7 +286,7 @@ def test_a_section_that_was_not_touched_goes_by_its_name():
 def test_keys_that_are_read_elsewhere_are(monkeypatch, tmp_path, capsys):
     """The command line and test.py read what the preflight takes as read."""
     monkeypatch.chdir(tmp_path)
-    reads = OptionReads(load_options(DEBUG / "sr.yml"))
+    reads = OptionReads(load_options(DEBUG / "sr.yml", ["network_g.weights=random"]))
     monkeypatch.setattr(cli, "load_options", lambda *_: reads.options)
     monkeypatch.setattr(trainer, "train", lambda *_: None)
     assert train_main(["-opt", "any.yml"]) == 0

@@ -35,7 +35,7 @@ class Degradation(NamedTuple):
     factor: float  # side of the picture / side of the shrunk one
     resizing: Resizing = "bilinear"  # on the way down
     noise: Noise | None = None
-    quality: int | None = None  # of the JPEG; None: no JPEG
+    jpeg_quality: int | None = None  # None: no JPEG
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FaceDegradation:
             factor=rng.uniform(*self.downsample_range),
             resizing=self.downsample_modes[rng.integers(len(self.downsample_modes))],
             noise=self._sample_noise(rng),
-            quality=None if self.jpeg_range is None else sample_jpeg_quality(rng, self.jpeg_range),
+            jpeg_quality=None if self.jpeg_range is None else sample_jpeg_quality(rng, self.jpeg_range),
         )
 
     def _sample_kernel(self, rng: np.random.Generator) -> Kernel:
@@ -118,8 +118,8 @@ def degrade(image: np.ndarray, degradation: Degradation, size: tuple[int, int]) 
     lq = blur_and_resize(image, make_kernel(degradation.kernel), small, degradation.resizing)
     if degradation.noise is not None:
         lq = apply_noise(lq, degradation.noise)
-    if degradation.quality is not None:
-        lq = apply_jpeg(lq, degradation.quality)
+    if degradation.jpeg_quality is not None:
+        lq = apply_jpeg(lq, degradation.jpeg_quality)
     return resize(lq, size)
 
 

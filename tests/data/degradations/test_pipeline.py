@@ -21,8 +21,8 @@ def step_by_step(image: np.ndarray, degradation: Degradation, side: int) -> np.n
     lq = cv2.resize(lq, (small, small), interpolation=cv2.INTER_LINEAR)
     if degradation.noise:
         lq = np.clip(lq + make_noise(lq, degradation.noise), 0, 255)
-    if degradation.quality is not None:
-        lq = apply_jpeg(lq, degradation.quality)
+    if degradation.jpeg_quality is not None:
+        lq = apply_jpeg(lq, degradation.jpeg_quality)
     return cv2.resize(lq, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
@@ -42,7 +42,7 @@ def test_it_is_its_steps(side):
     for _ in range(25):
         drawn = options.sample(rng)
         compressed.append(np.abs(degrade(PICTURE, drawn, (side, side)) - step_by_step(PICTURE, drawn, side)).mean())
-        drawn = drawn._replace(quality=None)
+        drawn = drawn._replace(jpeg_quality=None)
         mine, published = degrade(PICTURE, drawn, (side, side)), step_by_step(PICTURE, drawn, side)
         assert mine.dtype == np.float32 and np.abs(mine - published).max() < 0.05, drawn
     # A hundredth of a level may round the other way, and JPEG carry that into a block of its own
@@ -68,7 +68,7 @@ def test_every_choice_is_drawn():
     drawn = [options.sample(rng) for _ in range(60)]
     assert {d.resizing for d in drawn} == {"area", "bicubic"} and {d.kernel.type for d in drawn} == {"iso", "motion"}
     assert {type(d.noise) for d in drawn} == {GaussianNoise, PoissonNoise} and {d.noise.gray for d in drawn} == {True, False}
-    assert all(d.quality is None and 1 <= d.factor <= 4 for d in drawn)
+    assert all(d.jpeg_quality is None and 1 <= d.factor <= 4 for d in drawn)
     for d in drawn[:8]:
         assert degrade(PICTURE, d, (128, 128)).shape == (128, 128, 3)
 
