@@ -64,7 +64,9 @@ class Components(Table):
         """The same parts, of pictures of `side` pixels where the file does not say; DataError where they lie outside."""
         if self.size is not None:
             return self
-        self._refuse_outside(side, f'; if they were measured on larger pictures, write them as {{"size": {2 * side}, ...}}')
+        self._refuse_outside(
+            side, '; if they were measured on larger ones, make it JSON, {"size": SIDE OF THOSE, "components": {...}}'
+        )
         return replace(self, size=side)
 
     def _refuse_outside(self, side: int, hint: str = "") -> None:

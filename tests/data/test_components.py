@@ -214,7 +214,7 @@ def test_a_file_without_a_size_must_fit_the_pictures_that_it_is_used_on(tmp_path
     path = tmp_path / "c.pth"
     torch.save({"b": {part: [1.0, 2.0, 3.0] for part in FACE}, "a": FACE}, path)
     components = read_components(str(path), "component_path")
-    expected = r"as `mouth` of picture 'a', which lies outside of a picture of 256x256.*larger pictures.*\"size\": 512"
+    expected = r"as `mouth` of picture 'a', which lies outside of a picture of 256x256.*larger ones.*\"size\": SIDE"
     for ask in (lambda: components.measured_on(256), lambda: components.boxes("a", 256)):
         with pytest.raises(DataError, match=expected):
             ask()

@@ -156,7 +156,7 @@ def test_too_small_pictures_are_named(tmp_path, gt):
         ({"io_backend": {"type": "lmbd"}}, ("io_backend",), "lmbd"),
         ({"io_backend": {"kind": "disk"}}, ("io_backend",), "kind"),
         ({"downsample": "bilinear"}, ("downsample",), "bilinear"),
-        ({"std": [0.5, 0.5, 0]}, ("std",), "> 0"),
+        ({"std": [0.5, 0.5, 0]}, ("std",), ">= 0.001"),
         ({"mean": [0.5]}, ("mean",), "length 3"),
         ({"gt_sise": 8}, ("gt_sise",), "`gt_size`|'gt_size'"),
         ({"scale": 0}, ("scale",), ">= 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -263,6 +264,16 @@ def test_pictures_without_boxes_or_codes_are_told(faces, tmp_path):
         dataset(faces, crop_components=True)
     data = dataset(faces, crop_components=True, component_path=components_file(tmp_path, ["00000", "00001"]))
     with pytest.raises(DataError, match="no entry for 4 of the 6 pictures"):
+        len(data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_of_larger_pictures_are_refused_where_the_file_has_no_size(kind, faces, tmp_path):
+    larger = {"left_eye": [41, 50, 12], "right_eye": [84, 53, 14], "mouth": [62, 96, 18]}  # of 128 pixels
+    path = tmp_path / "parts.json"
+    path.write_text(json.dumps({f"{i:05d}": larger for i in range(6)}))
+    data = dataset(faces, kind, crop_components=True, component_path=str(path))
+    with pytest.raises(DataError, match=r"`right_eye` of picture '00000', which lies outside of a picture of 64x64.*larger"):
         len(data)
 
 
