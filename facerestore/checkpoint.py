@@ -32,10 +32,12 @@ class Checkpoint:
     states: dict[str, State]
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def state(self, key: str | None = None) -> State:
-        """The weights under `key`; by default the averaged ones where there are any."""
+    def state(self, key: str | None = None, network: nn.Module | None = None) -> State:
+        """The weights under `key`; by default the averaged ones where there are any, else those that fit `network` best:
+        StarGAN v2's files hold a generator, a mapping network and more side by side."""
         if key is None:
-            return next((self.states[k] for k in STATE_KEYS if k in self.states), next(iter(self.states.values())))
+            known = next((k for k in STATE_KEYS if k in self.states), None)
+            return self.states[known] if known else max(self.states.values(), key=lambda s: _shared(network, s))
         if key not in self.states:
             raise CheckpointError(f"{self.path}: holds no {key!r}, only {listed(sorted(self.states))}")
         return self.states[key]
@@ -78,7 +80,7 @@ def load_weights(
     else:
         given = path_or_state_dict
         file = given if isinstance(given, Checkpoint) else read_checkpoint(given)
-        source, state = file.path, file.state(key)
+        source, state = file.path, file.state(key, network)
     own = network.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
@@ -99,12 +101,14 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
     if value == "random":
         return
     part = component.get_submodule(declared.module)
-    state = read_checkpoint(declared_path(part, keyword, value)).state()
+    state = read_checkpoint(declared_path(part, keyword, value)).state(network=part)
     if declared.extra_keys:
         own = part.state_dict()
         state = {k: v for k, v in state.items() if k in own}
         if not state:
             raise CheckpointError(f"{value}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
+    if declared.partial and (unknown := [k for k in state if k not in part.state_dict()]):
+        raise CheckpointError(f"{value}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
     load_weights(part, state, strict=not declared.partial)
 
 
@@ -207,6 +211,12 @@ def _bare(state: Mapping[str, Tensor]) -> State:
     """Without the `module.` that DataParallel puts before every key."""
     wrapped = all(k.startswith("module.") for k in state)
     return {k.removeprefix("module.") if wrapped else k: v for k, v in state.items()}
+
+
+def _shared(network: nn.Module | None, state: State) -> int:
+    """How many of a network's keys a state has in the same shape."""
+    own = {} if network is None else network.state_dict()
+    return sum(k in own and own[k].shape == v.shape for k, v in state.items())
 
 
 def _mismatch(network: nn.Module, state: State, missing: list, unexpected: list, differing: list) -> str:

@@ -54,6 +54,7 @@ class Part:
 
     registry: Registry
     kind: str | None = None  # what the component's class must be (`kind` of a loss)
+    takes: tuple[str, ...] = ("picture",)  # what a network in this place is called with
     offers: tuple[str, ...] = ()  # what the outputs of a network in this place must hold
     frozen: bool = False  # a network that is only looked through, never trained: it needs weights
 
@@ -269,6 +270,8 @@ def check_value(parameter: Parameter, value: Any, inherited: Mapping[str, Any] |
         try:
             parameter.part.registry.check(value, inherited)
             _refuse_other_kind(parameter.part, value["type"])
+            if parameter.part.registry is ARCHS:
+                refuse_misfit(parameter, value["type"])
         except OptionError as error:
             raise error.within((parameter.name,)) from None
         return value
@@ -276,6 +279,16 @@ def check_value(parameter: Parameter, value: Any, inherited: Mapping[str, Any] |
         return convert(value, parameter.hint)
     except OptionError as error:
         raise OptionError(f"`{parameter.name}` {error.message}", (parameter.name, *error.path)) from None
+
+
+def refuse_misfit(place: Parameter, name: str, owner: str = "this component") -> None:
+    """OptionError where the network called `name` takes something else than its place in `owner` gives, or offers less."""
+    network, part = ARCHS.get(name), place.part
+    if network.takes != part.takes:
+        given, taken = (listed([f"`{word}`" for word in words]) for words in (part.takes, network.takes))
+        raise OptionError(f"{owner} gives its {place.name} {given}, but {name} takes {taken}", ("type",))
+    if missing := [field for field in part.offers if field not in network.offers]:
+        raise OptionError(f"{owner} needs `{missing[0]}` of its {place.name}, which {name} does not offer", ("type",))
 
 
 def _refuse_other_kind(part: Part, name: str) -> None:

@@ -183,3 +183,27 @@ def test_torchvision_weights_are_looked_for_in_the_cache_and_asked_for_by_name(t
         build_loss({"type": "PerceptualLoss", "layer_weights": {"relu1_1": 1}})
     message = str(caught.value)
     assert "vgg19-dcbb9e9d.pth is needed" in message and "download.pytorch.org" in message and str(tmp_path) in message
+
+
+def test_each_network_finds_its_part_of_a_file_that_holds_several(tmp_path):
+    """StarGAN v2's nets_ema.ckpt: parts by name, each as DataParallel wrote it."""
+    sizes = {"img_size": 32, "base_dim": 4, "style_dim": 4, "max_conv_dim": 8}
+    options = {
+        "generator": {"type": "StarGANv2Generator", **sizes},
+        "mapping_network": {"type": "StarGANv2MappingNetwork", "style_dim": 4, "hidden_dim": 8},
+        "style_encoder": {"type": "StarGANv2StyleEncoder", **sizes},
+        "fan": {"type": "FAN", "num_features": 8},
+    }
+    parts = {name: build_network(component) for name, component in options.items()}
+    stored = {name: {f"module.{k}": v for k, v in part.state_dict().items()} for name, part in parts.items()}
+    torch.save(stored, tmp_path / "nets_ema.ckpt")
+    for name, component in options.items():
+        for key in (None, name):
+            fresh = build_network(component)
+            load_weights(fresh, tmp_path / "nets_ema.ckpt", key=key)
+            assert equal(fresh, parts[name])
+    by_keyword = build_network(options["fan"] | {"fname_pretrained": str(tmp_path / "nets_ema.ckpt")})
+    assert equal(by_keyword, parts["fan"])
+    message = refusal(parts["style_encoder"], tmp_path / "nets_ema.ckpt", key="mapping_network")
+    assert "these are weights of StarGANv2MappingNetwork(" in message
+    assert "do not fit this MSRResNet" in refusal(network(), tmp_path / "nets_ema.ckpt")

@@ -8,13 +8,25 @@ from typing import Any
 from torch import nn
 
 from facerestore.archs import (  # noqa: F401  (each registers its class)
+    arcface,
+    codeformer,
+    facial_component_discriminator,
+    fan,
+    gfpgan,
     msrresnet,
+    restoreformer,
     rrdbnet,
     srgan_discriminator,
     srresnet,
     srvgg,
+    stargan2,
+    stylegan2,
+    stylegan2_discriminator,
+    stylegan2_sft,
     unet_discriminator,
     vgg_style_discriminator,
+    vqgan,
+    vqgan_discriminator,
 )
 from facerestore.registry import ARCHS
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from facerestore.archs.layers.hints import Count
 from facerestore.archs.layers.recognition import Keywords, State, confirmed
-from facerestore.archs.outputs import Discriminator, DiscriminatorOutput
-from facerestore.errors import DataError
+from facerestore.archs.outputs import Discriminator, DiscriminatorOutput, refuse_other_size
 from facerestore.registry import ARCHS
 
 
@@ -49,12 +48,7 @@ class VGGStyleDiscriminator(Discriminator):
         self.linear2 = nn.Linear(100, 1)
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
-        height, width = x.shape[-2:]
-        if (height, width) != (self.input_size, self.input_size):
-            raise DataError(
-                f"VGGStyleDiscriminator judges pictures of {self.input_size} x {self.input_size} pixels "
-                f"(its `input_size`), not of {width} x {height}"
-            )
+        refuse_other_size(self, x, self.input_size, "input_size")
         feat = x
         for level in range(self.levels):
             for half in (0, 1):

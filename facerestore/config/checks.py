@@ -23,6 +23,7 @@ from facerestore.registry import (
     Registry,
     bind,
     parameters_of,
+    refuse_misfit,
     weight_files,
 )
 
@@ -119,7 +120,7 @@ def _check_method(method: type[Method], options: Options) -> None:
     _check_keywords(method, keywords, options)
     _check_presence(method, parameters, options)
     for name, network in options.networks.items():
-        _check_offers(name, network, places[name], options)
+        _check_place(name, network, places[name], options)
     for parameter in keywords:
         component = options.method.get(parameter.name)
         if parameter.part and component is not None:
@@ -157,13 +158,9 @@ def _check_presence(method: type[Method], parameters: list[Parameter], options: 
             )
 
 
-def _check_offers(key: str, network: NetworkOptions, place: Parameter, options: Options) -> None:
-    missing = [field for field in place.part.offers if field not in ARCHS.get(network.type).offers]
-    if missing:
-        raise OptionError(
-            f"{options.model_type} needs `{missing[0]}` of its {key}, which {network.type} does not offer",
-            (key, "type"),
-        )
+def _check_place(key: str, network: NetworkOptions, place: Parameter, options: Options) -> None:
+    """Whether a network fits where it stands, and has learnt something where it is only looked through."""
+    _at((key,), refuse_misfit, place, network.type, options.model_type)
     if place.part.frozen and not has_weights(key, network, options):
         raise OptionError(
             f"{network.type} is never trained here, so it needs weights: name a file in path.pretrain_{key} or as "

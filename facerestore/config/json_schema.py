@@ -21,13 +21,13 @@ INHERITED = ("legacy", "randomize_noise", "scale")  # keywords of components tha
 
 def option_schema() -> Json:
     """The schema of an option file.  One with `base:` may leave out what the file below it gives."""
-    names = MODELS.names()
+    names, known = MODELS.names(), components().items()
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "facerestore's options",
         "type": "object",
         "definitions": {
-            **{f"{kind}.{name}": _component(kind, name) for kind, named in components().items() for name in named},
+            **{f"{kind}.{name}": _component(kind, name, keys) for kind, found in known for name, keys in found.items()},
             **{f"file.{name}": _File(name, whole=True).schema() for name in names},
             **{f"file on a base.{name}": _File(name, whole=False).schema() for name in names},
         },
@@ -50,9 +50,9 @@ def components() -> dict[str, dict[str, list[Parameter]]]:
     return found | {"optimizer": {name: [*own, *optimizer_keywords(cls)] for name, cls in optimizers().items()}}
 
 
-def _component(kind: str, name: str) -> Json:
+def _component(kind: str, name: str, parameters: Iterable[Parameter]) -> Json:
     """The keys of one class; which of them are required says who refers to it."""
-    keys = {p.name: _property(p, whole=False) for p in components()[kind][name]}
+    keys = {p.name: _property(p, whole=False) for p in parameters}
     idle = _idle("datasets", "*") | _idle("datasets", name) if kind == DATASETS.kind else {}
     return _object({**idle, **keys, "type": {"const": name}})
 

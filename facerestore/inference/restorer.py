@@ -11,7 +11,7 @@ from torch import nn
 from facerestore.archs import build_network
 from facerestore.checkpoint import Checkpoint, load_weights, recognise
 from facerestore.data.image_io import read_image, tensor_to_image
-from facerestore.errors import CheckpointError, DataError, OptionError
+from facerestore.errors import CheckpointError, DataError, OptionError, listed
 
 
 class Restorer:
@@ -23,7 +23,7 @@ class Restorer:
         device: where it runs; a GPU by default where there is one
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of no known network
+        CheckpointError: the file is missing, damaged, of no known network, or of one that takes or makes something else
     """
 
     def __init__(self, weights: str | os.PathLike, key: str | None = None, device: str | torch.device | None = None):
@@ -35,6 +35,9 @@ class Restorer:
             raise CheckpointError(f"{weights}: says of itself what cannot be: {error}") from None
         if "image" not in self.network.offers:
             raise CheckpointError(f"{weights}: holds a {kind}, which makes no picture: give the generator's file")
+        if self.network.takes != ("picture",):
+            taken = listed([f"`{name}`" for name in self.network.takes])
+            raise CheckpointError(f"{weights}: holds a {kind}, which takes {taken}: Restorer gives it a picture alone")
         load_weights(self.network, file, key)
         self.network.to(self.device, torch.float32).eval()
         self.low, self.high = _image_range(file, self.network)

@@ -48,7 +48,7 @@ class IdentityDistance(PictureMetric):
 
     def __init__(
         self,
-        network: Annotated[nn.Module, Part(ARCHS)],
+        network: Annotated[nn.Module, Part(ARCHS, offers=("embedding",))],
         unit: Unit = "cosine",
         colours: Literal["gray", "rgb"] = "gray",
         size: Annotated[int, Meta(ge=8, le=4096)] = 128,
@@ -70,9 +70,10 @@ class IdentityDistance(PictureMetric):
 
     def open(self) -> None:
         found = self.embed(torch.zeros(1, 3, self.size, self.size))
-        if not isinstance(found, Tensor) or found.dim() != 2:
+        if found.dim() != 2:
+            kind = type(self.network).__name__
             raise OptionError(
-                f"{type(self.network).__name__} is no identity network: it gives no embedding (N, C)", ("network",)
+                f"{kind} is no identity network: its embeddings {tuple(found.shape)} are not (N, C)", ("network",)
             )
 
     @torch.no_grad()
@@ -82,7 +83,7 @@ class IdentityDistance(PictureMetric):
     @torch.no_grad()
     def embed(self, image: Tensor) -> Tensor:
         """RGB pictures (N, 3, H, W) in [0, 1] to embeddings (N, C)."""
-        return self.network(network_input(2 * image - 1, self.colours, self.size))
+        return self.network(network_input(2 * image - 1, self.colours, self.size)).embedding
 
     def protocol(self) -> dict[str, Any]:
         channels = "gray, 0.2989 R + 0.587 G + 0.114 B" if self.colours == "gray" else "RGB"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
 import torch
 
-from facerestore.archs.outputs import Discriminator, DiscriminatorOutput, Generator, GeneratorOutput
+from facerestore.archs.outputs import (
+    Discriminator,
+    DiscriminatorOutput,
+    Encoder,
+    EncoderOutput,
+    Generator,
+    GeneratorOutput,
+    LandmarkNetwork,
+    LandmarkOutput,
+)
 from facerestore.errors import OptionError
 from facerestore.registry import ARCHS, parameters_of
 from tests import parity
@@ -42,9 +52,21 @@ def test_fills_what_it_offers(name):
     assert all(value.isfinite().all() for value in small.tensors(output))
     if isinstance(network, Generator):
         assert isinstance(output, GeneratorOutput)
-        assert output.image.shape[-2:] == tuple(network.upscale * side for side in x.shape[-2:])
+        sides = 2 * (network.out_size,) if network.out_size else tuple(network.upscale * side for side in x.shape[-2:])
+        assert output.image.shape[-2:] == sides
+    elif isinstance(network, Discriminator):
+        assert isinstance(output, DiscriminatorOutput)
+    elif isinstance(network, LandmarkNetwork):
+        assert isinstance(output, LandmarkOutput)
     else:
-        assert isinstance(network, Discriminator) and isinstance(output, DiscriminatorOutput)
+        assert isinstance(network, Encoder) and isinstance(output, EncoderOutput)
+
+
+@every_network
+def test_takes_what_forward_needs(name):
+    """As many arguments as `takes` names, in this order; all others have a default."""
+    needed = [p for p in inspect.signature(ARCHS.get(name).forward).parameters.values() if p.default is p.empty]
+    assert len(needed) == 1 + len(ARCHS.get(name).takes)  # and self
 
 
 @every_network
@@ -94,7 +116,7 @@ def test_construction_depends_on_the_seed_alone(name):
 def test_memory_formats_agree(name):
     network, inputs = small.build(name), small.inputs(name)
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    moved = [x.to(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs]
+    moved = small.channels_last(inputs)
     for mine, expected in zip(small.tensors(last(*moved)), small.tensors(network(*inputs)), strict=True):
         assert parity.relative_error(mine.contiguous(), expected.detach().flatten().numpy()) < 1e-5
 

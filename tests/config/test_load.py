@@ -175,7 +175,23 @@ def test_keys_without_meaning_are_named_once_and_do_nothing(tmp_path):
 
 def test_a_frozen_or_short_network_is_told_before_building(tmp_path):
     text = GOOD.replace("type: MSRResNet", "type: VGGStyleDiscriminator\n  num_in_ch: 3").replace("  num_block: 1\n", "")
-    assert "does not offer" in refusal(tmp_path, text)
+    assert "network_g.type: SRModel needs `image` of its network_g, which VGGStyleDiscriminator does not offer" in refusal(
+        tmp_path, text
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "taken"),
+    [
+        ("{type: StarGANv2Generator, img_size: 32}", "`picture`, `style`"),
+        ("{type: StyleGAN2Generator, out_size: 32, narrow: 0.0625}", "`code`"),
+        ("{type: StyleGAN2GeneratorSFT, out_size: 32, narrow: 0.0625}", "`code`, `conditions`"),
+    ],
+)
+def test_a_network_that_takes_more_than_a_picture_is_refused(tmp_path, network, taken):
+    kind = network[1:].replace(",", "").split()[1]
+    message = refusal(tmp_path, GOOD, "scale=1", f"network_g={network}")
+    assert f"network_g.type: SRModel gives its network_g `picture`, but {kind} takes {taken}" in message
 
 
 def test_a_schedule_that_ends_early_is_noted(tmp_path):

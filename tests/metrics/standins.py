@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from facerestore.archs.outputs import Network
+from facerestore.archs.outputs import Encoder, EncoderOutput
 
 
 class StandInFaces:
@@ -28,8 +28,8 @@ class StandInFaces:
     encoder_protocol = protocol
 
 
-class TinyIdentity(Network):
-    """An identity network of one convolution; forward: (N, channels, H, W) in [-1, 1] to (N, 4)."""
+class TinyIdentity(Encoder):
+    """An identity network of one convolution; forward: (N, channels, H, W) in [-1, 1] to `embedding` (N, 4)."""
 
     def __init__(self, channels: int = 1):
         """
@@ -39,5 +39,5 @@ class TinyIdentity(Network):
         super().__init__()
         self.conv = nn.Conv2d(channels, 4, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).mean((2, 3))
+    def forward(self, x: Tensor) -> EncoderOutput:
+        return EncoderOutput(embedding=self.conv(x).mean((2, 3)))

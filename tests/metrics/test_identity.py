@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from facerestore.archs.outputs import EncoderOutput
 from facerestore.errors import CheckpointError, OptionError, UserError
 from facerestore.metrics import build_metric, faces
 from facerestore.metrics.identity import DISTANCES, cosine_similarity, network_input
@@ -61,7 +62,7 @@ class TestIdentityNetwork:
         image, target = torch.rand(2, 2, 3, 20, 24)
         embed = TinyIdentity()
         embed.load_state_dict(state)
-        expected = cosine_similarity(*(embed(network_input(2 * x - 1, "gray", 128)) for x in (image, target)))
+        expected = cosine_similarity(*(embed(network_input(2 * x - 1, "gray", 128)).embedding for x in (image, target)))
         assert torch.allclose(metric(image, target), 1 - expected.detach())
 
     def test_it_needs_a_file(self):
@@ -74,10 +75,34 @@ class TestIdentityNetwork:
         assert metric(torch.rand(2, 3, 20, 20), torch.rand(2, 3, 20, 20)).shape == (2,)
         assert metric.protocol()["colours"].startswith("RGB, bilinear to 16 x 16")
 
-    def test_a_network_that_gives_something_else_is_refused(self):
-        options = {**NETWORK, "network": {"type": "SRResNet", "num_feat": 4, "num_block": 1, "num_in_ch": 3}}
-        with pytest.raises(OptionError, match="SRResNet is no identity network"):
-            build_metric({**options, "colours": "rgb", "size": 8, "weights": "random"})
+    def test_the_published_network_fits(self):
+        network = {"type": "ResNetArcFace", "block": "IRBlock", "layers": [1, 1, 1, 1], "use_se": False}
+        metric = build_metric({**NETWORK, "network": network, "weights": "random"})
+        image = torch.rand(2, 3, 24, 20)
+        assert torch.allclose(metric(image, image.flip(0)), metric(image.flip(0), image)) and metric(image, image).max() < 1e-6
+
+    @pytest.mark.parametrize(
+        ("network", "reason"),
+        [
+            (
+                {"type": "SRResNet", "num_feat": 4, "num_block": 1},
+                "needs `embedding` of its network, which SRResNet does not offer",
+            ),
+            (
+                {"type": "StarGANv2StyleEncoder"},
+                "gives its network `picture`, but StarGANv2StyleEncoder takes `picture`, `domain`",
+            ),
+        ],
+    )
+    def test_a_network_that_gives_or_takes_something_else_is_refused(self, network, reason):
+        with pytest.raises(OptionError, match=reason) as caught:
+            build_metric({**NETWORK, "network": network, "weights": "random"})
+        assert caught.value.path == ("network", "type")
+
+    def test_one_embedding_a_picture(self, monkeypatch):
+        monkeypatch.setattr(TinyIdentity, "forward", lambda self, x: EncoderOutput(embedding=self.conv(x).flatten(2)))
+        with pytest.raises(OptionError, match=r"TinyIdentity is no identity network: its embeddings \(1, 4, 36\) are not"):
+            build_metric({**NETWORK, "size": 8, "weights": "random"})
 
 
 def pictures(*places: tuple[int, int] | None) -> torch.Tensor:

@@ -1,0 +1,111 @@
+"""Residual blocks with adaptive instance normalisation, and the high-pass filter between them, of StarGAN v2.
+
+Choi et al., StarGAN v2, CVPR 2020, appendix on network architecture.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """(shortcut + residual) / sqrt(2), activations before the convolutions.
+
+    forward: (N, dim_in, H, W) to (N, dim_out, H, W), or (N, dim_out, H / 2, W / 2) with `halve`.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, normalize: bool = False, halve: bool = False):
+        super().__init__()
+        self.halve = halve
+        self.conv1 = nn.Conv2d(dim_in, dim_in, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.norm1 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.norm2 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.conv1x1 = projection(dim_in, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.conv1(F.leaky_relu(self.norm1(x), 0.2))
+        if self.halve:
+            residual, x = F.avg_pool2d(residual, 2), F.avg_pool2d(x, 2)
+        residual = self.conv2(F.leaky_relu(self.norm2(residual), 0.2))
+        return (self.conv1x1(x) + residual) / math.sqrt(2)
+
+
+class AdaINBlock(nn.Module):
+    """The same with a style; without `shortcut` the residual alone.
+
+    forward: (N, dim_in, H, W) and styles (N, style_dim) to (N, dim_out, H, W), or (N, dim_out, 2H, 2W) with `double`.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, style_dim: int, shortcut: bool, double: bool = False):
+        super().__init__()
+        self.shortcut, self.double = shortcut, double
+        self.conv1 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        self.norm1 = AdaIN(style_dim, dim_in)
+        self.norm2 = AdaIN(style_dim, dim_out)
+        self.conv1x1 = projection(dim_in, dim_out)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        residual = self._larger(F.leaky_relu(self.norm1(x, s), 0.2))
+        residual = self.conv2(F.leaky_relu(self.norm2(self.conv1(residual), s), 0.2))
+        if not self.shortcut:
+            return residual
+        return (self._larger(self.conv1x1(x)) + residual) / math.sqrt(2)
+
+    def _larger(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest") if self.double else x
+
+    def freeze_unused(self) -> None:
+        """Without a shortcut its weights, which published files hold, are zero and take part in nothing."""
+        if not self.shortcut:
+            for weight in self.conv1x1.parameters():
+                nn.init.zeros_(weight).requires_grad_(False)
+
+
+class AdaIN(nn.Module):
+    """(1 + gamma) instance_norm(x) + beta, with gamma and beta linear in the style.
+
+    Huang and Belongie, Arbitrary Style Transfer in Real-Time with Adaptive Instance Normalization, ICCV 2017, equation 8.
+
+    forward: (N, num_features, H, W) and styles (N, style_dim) to (N, num_features, H, W).
+    """
+
+    def __init__(self, style_dim: int, num_features: int):
+        super().__init__()
+        self.fc = nn.Linear(style_dim, 2 * num_features)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        gamma, beta = self.fc(s)[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(beta, 1 + gamma, F.instance_norm(x))
+
+
+class HighPass(nn.Module):
+    """Every channel's pixels times 8 less their eight neighbours, over `w_hpf`; beyond the border there are zeros.
+
+    forward: (N, C, H, W) to (N, C, H, W).  The filter is in the state dict, as in the published files.
+    """
+
+    def __init__(self, w_hpf: float):
+        super().__init__()
+        laplacian = torch.full((3, 3), -1.0)
+        laplacian[1, 1] = 8
+        self.register_buffer("filter", laplacian / w_hpf)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        return F.conv2d(x, self.filter.to(x.dtype).expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+    @staticmethod
+    def strength_of(stored: Tensor) -> float:
+        """The `w_hpf` of a filter; 1, the published one, where it has no values (meta device)."""
+        return 1.0 if stored.is_meta else round(8 / float(stored[1, 1]), 6)
+
+
+def projection(dim_in: int, dim_out: int) -> nn.Module:
+    """A 1 x 1 convolution where the number of channels changes."""
+    return nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
