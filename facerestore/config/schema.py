@@ -108,6 +108,10 @@ class TrainOptions:
         clip_grad_norm: upper bound on the norm of each phase's gradient
         precision: arithmetic of the forward pass
         channels_last: whether pictures lie in memory channel by channel within each pixel
+        skip_limit: how many iterations in a row may be skipped, as a loss or gradient is not finite, before the training goes
+            back to its last checkpoint
+        loss_limit: absolute value of a loss beyond which the training goes back to its last checkpoint; none by default
+        rollback_limit: how often it goes back to the same checkpoint before it ends
     """
 
     total_iter: Annotated[int, Meta(ge=1, le=10**9)]
@@ -118,6 +122,9 @@ class TrainOptions:
     clip_grad_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
+    skip_limit: Count = 10
+    loss_limit: Annotated[float, Meta(gt=0, le=1e30)] | None = None
+    rollback_limit: Annotated[int, Meta(ge=0, le=1000)] = 3
     optimizers: dict[str, OptimizerOptions] = derived()
     method: dict[str, Any] = derived()
 

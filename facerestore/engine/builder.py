@@ -163,6 +163,7 @@ def build_recipe(options: Options, method: Method) -> Recipe:
         clip_grad_norm=train.clip_grad_norm,
         precision=train.precision,
         channels_last=train.channels_last,
+        loss_limit=train.loss_limit,
     )
 
 

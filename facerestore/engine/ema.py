@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def averaged_copy(network: nn.Module) -> nn.Module:
@@ -14,11 +14,14 @@ def averaged_copy(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float, buffers: bool = True) -> None:
+def update_average(
+    average: nn.Module, network: nn.Module, decay: float, buffers: bool = True, skipping: Tensor | None = None
+) -> None:
     """average <- decay * average + (1 - decay) * network, in all parameters and floating-point buffers.
 
     Without its buffers (`buffers=False`, as published) the average of a network with batch normalisation is another network:
-    its statistics never leave their start.  Counters and other whole numbers are copied.
+    its statistics never leave their start.  Counters and other whole numbers are copied.  Where the flag `skipping` is set, the
+    average stays as it is; the host need not know.
     """
     mine, theirs = list(average.parameters()), list(network.parameters())
     if buffers:
@@ -28,4 +31,9 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, buffers
                 theirs.append(live)
             else:
                 own.copy_(live)
-    torch._foreach_lerp_(mine, theirs, 1 - decay)
+    if skipping is None:
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+    elif mine:
+        change = torch._foreach_sub(theirs, mine)
+        torch._foreach_mul_(change, torch.where(skipping, 0.0, 1 - decay))
+        torch._foreach_add_(mine, change)

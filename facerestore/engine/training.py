@@ -15,6 +15,7 @@ from facerestore.engine import distributed
 from facerestore.engine.batches import Normalisation, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.ema import averaged_copy, update_average
+from facerestore.engine.guard import Guard
 from facerestore.engine.schedules import Schedule, constant, learning_rate
 from facerestore.engine.seeds import seed_of
 from facerestore.models.base import Method, Terms
@@ -34,6 +35,7 @@ class Recipe:
     clip_grad_norm: float | None = None
     precision: str = "fp32"
     channels_last: bool = False
+    loss_limit: float | None = None
 
 
 @dataclass
@@ -56,6 +58,7 @@ class TrainingModel:
     def __post_init__(self) -> None:
         self.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}
         self.terms: dict[str, Tensor] = {}
+        self.guard = Guard(self.world.device, self.recipe.loss_limit)
         names = [n for n in self.method.averaged if n in self.networks] if self.recipe.ema_decay > 0 else []
         self.ema = {n: averaged_copy(self.networks[n]) for n in names}
         self.method.engine = self
@@ -71,11 +74,26 @@ class TrainingModel:
         torch.manual_seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
         self._set_learning_rates(it)
         self.terms = {}
-        self.method.step(self._on_device(batch), it)
-        distributed.share_buffers((net for name, net in self.networks.items() if name not in self.frozen), self.world)
+        self.guard.begin(it)
+        trained = [net for name, net in self.networks.items() if name not in self.frozen]
+        with self.guard.protecting([b for net in trained for b in net.buffers()]), self._remembering():
+            self.method.step(self._on_device(batch), it)
+            distributed.share_buffers(trained, self.world)
         for name, average in self.ema.items():
-            update_average(average, self.networks[name], self.recipe.ema_decay, self.recipe.ema_buffers)
+            decay = self.recipe.ema_decay
+            update_average(average, self.networks[name], decay, self.recipe.ema_buffers, self.guard.skipping)
+        self.guard.end()
         return self.terms
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """What the method remembers stays as it was if the iteration is skipped."""
+        before = {k: v.clone() for k, v in self.method.state().items() if isinstance(v, Tensor)}
+        yield
+        if before:
+            now = self.method.state()
+            kept = {k: torch.where(self.guard.skipping, v, now[k]) for k, v in before.items()}
+            self.method.load_state(now | kept)
 
     @contextmanager
     def phase(self, *names: str) -> Iterator[Terms]:
@@ -88,17 +106,19 @@ class TrainingModel:
                 yield terms
             terms.backward()
         if terms:
+            self.guard.see_terms(terms, [p.grad for p in parameters if p.grad is not None])
             self._update(updated, parameters)
         self.terms |= {k: v.detach() for k, v in (terms | terms.log).items()}
 
     def _update(self, updated: list[str], parameters: list[nn.Parameter]) -> None:
         """Exchange and clip the gradients of `parameters` and step their optimizers."""
         distributed.exchange_gradients(parameters, self.world)
+        self.guard.see_gradients({n: [p.grad for p in self.trainable[n] if p.grad is not None] for n in updated})
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
         for key, networks in self.method.optimizer_networks.items():
             if key in self.optimizers and not set(networks).isdisjoint(updated):
-                self.optimizers[key].step()
+                self.guard.step(self.optimizers[key])
         for p in parameters:  # an optimizer that steps several networks must not find this phase's gradients again
             p.grad = None
 
