@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,13 +24,13 @@ class Findings:
     skipped: int = 0  # iterations
     in_a_row: int = 0  # of these, up to and with the last iteration; counts on from one reading to the next
     longest: int = 0  # the longest row that was there
-    not_finite: Mapping[str, int] | None = None
-    beyond: Mapping[str, int] | None = None  # terms above the limit
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+    beyond: Mapping[str, int] = field(default_factory=dict)  # terms above the limit
 
     @property
     def first(self) -> int | None:
         """The iteration in which it began, where anything was found."""
-        return min([*(self.not_finite or {}).values(), *(self.beyond or {}).values()], default=None)
+        return min([*self.not_finite.values(), *self.beyond.values()], default=None)
 
 
 class Guard:

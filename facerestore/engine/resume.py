@@ -43,6 +43,7 @@ def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapp
         "method": model.method.state(),
         "models": checksums,
         "world_size": model.world.size,
+        "passed_over": model.passed_over,
         "options": json.dumps(raw_options),
     }
     write_torch(_state_file(folder, it), state)
@@ -75,6 +76,7 @@ def resume_training(
             raise CheckpointError(f"{state_file}: holds no {key}, which these options train")
         _load_optimizer(key, optimizer, state["optimizers"][key], state_file)
     model.method.load_state(state["method"])
+    model.passed_over = state.get("passed_over", 0)  # states of older versions know none
     _tell_changes(json.loads(state["options"]), json.loads(json.dumps(raw_options)))
     if state["world_size"] != model.world.size:
         logger.info("processes: %d now, %d before", model.world.size, state["world_size"])

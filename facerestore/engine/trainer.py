@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, count
@@ -35,9 +35,10 @@ from facerestore.engine.evaluation import (
 )
 from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics
+from facerestore.engine.recovery import Recovery
 from facerestore.engine.resume import latest_state, resume_training, save_training
 from facerestore.engine.training import TrainingModel
-from facerestore.errors import OptionError, UserError, listed
+from facerestore.errors import OptionError, UserError
 from facerestore.files import atomic_write
 
 Validation = dict[str, tuple[DatasetOptions, FaceDataset]]  # by the key in `datasets`
@@ -127,15 +128,23 @@ class Run:
 
     def __post_init__(self) -> None:
         self.metrics = build_metrics(self.options, self.world) if self.validation else {}
+        self.recovery = Recovery(self.options, self.folder, self.model, self.dataset)
 
     def loop(self, start: int) -> None:
-        """From the iteration after `start` to the last one."""
+        """From the iteration after `start` to the last one, with as many returns as it takes."""
+        at: int | None = start
+        while at is not None:
+            at = self._train_from(at)
+
+    def _train_from(self, start: int) -> int | None:
+        """Train from the iteration after `start` on.  Returns the one to go back to, or None at the end."""
         total = self.options.train.total_iter
         curves = self.open_curves(start)
         bar = progress_bar(total, start, self.options.name, shown=self.world.is_main)
         clock = _Clock()
-        batches = iter(self.loader(start))
-        with stop_signals() as asked_to_stop, worker_failures(self.options.datasets["train"].name):
+        back_to = None
+        name = self.options.datasets["train"].name
+        with closing(iter(self.loader(start))) as batches, stop_signals() as asked_to_stop, worker_failures(name):
             for it in range(start + 1, total + 1):
                 batch = next(batches)
                 clock.waited()
@@ -143,21 +152,33 @@ class Run:
                 bar.update()
 
                 due = self.due(it)
-                if due.report or it == start + 1:
-                    self._report(it, terms, clock, curves, bar)
                 stopping = distributed.any_process(bool(asked_to_stop), self.world)
+                if due.report or stopping or it == start + 1:
+                    self._report(it, terms, clock, curves, bar)
+                    sound, reason = self._examine(it)
+                    if reason:
+                        back_to = self.recovery.go_back(it, reason)
+                        break
                 with clock.paused():
-                    if due.save or stopping:
+                    if (due.save or stopping) and sound:
                         self.save(it)
                     if due.validation:
                         self.validate(it, curves)
                 if stopping and it < total:
-                    logger.info("stopped after iteration %d; --auto_resume goes on from there", it)
+                    logger.info("stopped after iteration %d; --auto_resume goes on from the last checkpoint", it)
                     break
                 clock.stepped()
         bar.close()
         if curves:
             curves.close()
+        return back_to
+
+    def _examine(self, it: int) -> tuple[bool, str | None]:
+        """Whether the last iteration was sound, so that a checkpoint may be written, and why the training must go back."""
+        found, reason = self.recovery.examine(it)
+        if found.in_a_row and not reason:
+            logger.warning("iteration %d was skipped: no checkpoint is written of it", it)
+        return not found.in_a_row, reason
 
     def due(self, it: int) -> Due:
         """What follows iteration `it`; all of it the last one."""
@@ -183,7 +204,7 @@ class Run:
             seed=self.options.manual_seed,
             rank=self.world.rank,
             world_size=self.world.size,
-            start_batch=start,
+            start_batch=start + self.model.passed_over,
             shuffle=section.use_shuffle,
             enlarge_ratio=section.dataset_enlarge_ratio,
             crops_per_image=section.crops_per_image,
@@ -193,12 +214,12 @@ class Run:
 
     def _report(self, it: int, terms: dict, clock: _Clock, curves: CurveWriter | None, bar) -> None:
         values = distributed.average(terms, self.world)
-        refuse_divergence(values, it)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
         speed, waiting = clock.read()
         images = speed * self.options.datasets["train"].batch_size_per_gpu * self.world.size
         rates = self.model.learning_rates()
         if curves:
-            curves.write(it, "losses", values)
+            curves.write(it, "losses", finite)
             curves.write(it, "learning rates", rates)
         bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data", refresh=False)
         lr = ", ".join(f"{key.replace('optim', 'lr')} {rate:.2e}" for key, rate in rates.items())
@@ -210,6 +231,7 @@ class Run:
         """Write the checkpoint of iteration `it`."""
         if self.world.is_main:
             save_training(self.folder, self.model, it, self.options.raw, self.options.logger.keep_checkpoints)
+        self.recovery.saved()
         distributed.wait_for_all(self.world)
 
     def validate(self, it: int, curves: CurveWriter | None) -> None:
@@ -233,15 +255,6 @@ class Run:
                     curves.write(it, f"{result.name}: {metric}", by_method)
         if curves and val.report:
             page(self.folder, self.options, results, read_curves(self.folder))
-
-
-def refuse_divergence(values: dict[str, float], it: int) -> None:
-    """End a training whose terms are no numbers any more, before a checkpoint of it replaces a good one."""
-    if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
-        raise UserError(
-            f"iteration {it}: {listed(wrong)} is not a finite number any more: the training diverged; resume from the last "
-            "checkpoint (--auto_resume) with a lower learning rate or `train.clip_grad_norm`"
-        )
 
 
 class _Clock:

@@ -58,6 +58,7 @@ class TrainingModel:
     def __post_init__(self) -> None:
         self.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}
         self.terms: dict[str, Tensor] = {}
+        self.passed_over = 0  # batches that the training did not go back to when it went back
         self.guard = Guard(self.world.device, self.recipe.loss_limit)
         names = [n for n in self.method.averaged if n in self.networks] if self.recipe.ema_decay > 0 else []
         self.ema = {n: averaged_copy(self.networks[n]) for n in names}

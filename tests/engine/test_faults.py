@@ -1,0 +1,241 @@
+"""What happens to a training from outside and from within: numbers that are none, files that are damaged, processes that die."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from facerestore.config import load_options
+from facerestore.engine import build_model
+from facerestore.engine.cli import train_main
+from facerestore.engine.guard import Guard
+from facerestore.models.sr import SRModel
+from tests.engine.runs import DEBUG, same, weights
+
+QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false", "--set", "name=run",
+         "--set", "train.scheduler=~"]  # fmt: skip
+OPTIMIZERS = {
+    "Adam": lambda p: torch.optim.Adam(p, lr=1e-3),
+    "fused AdamW": lambda p: torch.optim.AdamW(p, lr=1e-3, fused=True),
+    "SGD": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.5, centered=True),
+}
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capsys):
+    """Train in this process; its exit code and what it said come back."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*settings, options="sr.yml"):
+        given = [word for setting in settings for word in (["--set", setting] if "=" in setting else [setting])]
+        code = train_main(["-opt", str(DEBUG / options), *QUICK, *given])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Make the input of chosen iterations no number, as long as the training has not gone back."""
+
+    def choose(*iterations):
+        step = SRModel.step
+
+        def spoilt(self, batch, it):
+            if it in iterations and not self.engine.passed_over:
+                batch.lq = batch.lq * float("nan")
+            step(self, batch, it)
+
+        monkeypatch.setattr(SRModel, "step", spoilt)
+
+    return choose
+
+
+def a_model(options: str, optimizer: str):
+    model = build_model(load_options(DEBUG / options))
+    for key, default in model.optimizers.items():
+        group = default.param_groups[0]
+        model.optimizers[key] = OPTIMIZERS[optimizer](group["params"])
+        model.optimizers[key].param_groups[0]["initial_lr"] = 1e-3
+    return model
+
+
+def a_batch(seed: int, **changes) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    gt = torch.rand(2, 3, 48, 48, generator=generator)
+    return {"lq": torch.nn.functional.avg_pool2d(gt, 4), "gt": gt, **changes}
+
+
+def everything(model) -> dict[str, torch.Tensor]:
+    """Every tensor of a training by its place."""
+    found = {f"{n}.{k}": v for n, net in model.networks.items() for k, v in net.state_dict().items()}
+    found |= {f"ema.{n}.{k}": v for n, net in model.ema.items() for k, v in net.state_dict().items()}
+    for key, optimizer in model.optimizers.items():
+        for i, remembered in optimizer.state_dict()["state"].items():
+            found |= {f"{key}.{i}.{k}": v for k, v in remembered.items()}
+    return {k: v.clone() for k, v in found.items()}
+
+
+@pytest.mark.parametrize("options", ["sr.yml", "srgan.yml"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_iteration_that_is_skipped_changes_nothing(options, optimizer):
+    model = a_model(options, optimizer)
+    for it in (1, 2):
+        model.step(a_batch(it), it)
+    before = everything(model)
+    model.step(a_batch(3, lq=torch.full((2, 3, 12, 12), float("nan"))), 3)
+    after = everything(model)
+    assert before.keys() == after.keys()
+    assert [k for k in before if not torch.equal(before[k], after[k])] == []
+    model.step(a_batch(4), 4)
+    assert not torch.equal(everything(model)["net_g.conv_first.weight"], after["net_g.conv_first.weight"])
+    found = model.guard.read(model.world)
+    assert (found.skipped, found.in_a_row, found.longest, found.first) == (1, 0, 1, 3)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_first_iteration_that_is_skipped_leaves_nothing_behind(optimizer):
+    model = a_model("sr.yml", optimizer)
+    weights_before = copy.deepcopy(model.networks["net_g"].state_dict())
+    model.step(a_batch(1, gt=torch.full((2, 3, 48, 48), float("inf"))), 1)
+    assert all(torch.equal(v, weights_before[k]) for k, v in model.networks["net_g"].state_dict().items())
+    model.step(a_batch(2), 2)
+    assert all(v.isfinite().all() for v in everything(model).values())
+
+
+def test_terms_and_gradients_that_are_no_numbers_are_named(monkeypatch):
+    class Root(torch.nn.Module):
+        """Zero, with a slope of 0 / 0."""
+
+        def forward(self, image, truth):
+            return (image - image.detach()).abs().sum().sqrt() * 0 + (image - truth).abs().mean()
+
+    model = a_model("sr.yml", "Adam")
+    monkeypatch.setattr(model.method, "pixel", Root())
+    before = everything(model)
+    assert model.step(a_batch(1), 1)["l_pix"].isfinite()
+    assert dict(model.guard.read(model.world).not_finite) == {"gradient of net_g": 1}
+    assert torch.equal(everything(model)["net_g.conv_first.weight"], before["net_g.conv_first.weight"])
+    model.step(a_batch(2, gt=torch.full((2, 3, 48, 48), float("nan"))), 2)
+    assert dict(model.guard.read(model.world).not_finite) == {"l_pix": 2, "gradient of net_g": 2}
+
+
+def test_a_loss_that_is_no_number_skips_the_iteration_though_its_gradient_is_one(monkeypatch):
+    model = a_model("sr.yml", "Adam")
+    monkeypatch.setattr(model.method, "pixel", lambda image, truth: image.mean() + float("inf"))
+    before = everything(model)
+    model.step(a_batch(1), 1)
+    assert torch.equal(everything(model)["net_g.conv_first.weight"], before["net_g.conv_first.weight"])
+    assert model.guard.read(model.world).not_finite["l_pix"] == 1
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often the host asks for a number of the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", ["sr.yml", "srgan.yml"])
+def test_an_iteration_asks_the_device_for_nothing(options):
+    model = a_model(options, "fused AdamW")
+    with Reads() as reads:
+        model.step(a_batch(1), 1)
+        model.step(a_batch(2, lq=torch.full((2, 3, 12, 12), float("nan"))), 2)
+    assert reads.count == 0
+    with Reads() as reads:
+        model.terms["l_g_pix" if options == "srgan.yml" else "l_pix"].item()
+    assert reads.count == 1
+
+
+def test_losses_beyond_the_limit_are_told_from_those_that_are_no_numbers():
+    guard = Guard(torch.device("cpu"), loss_limit=2.0)
+    model = a_model("sr.yml", "Adam")
+    for it, value in enumerate((1.0, -3.0, float("nan"), 4.0), 1):
+        guard.begin(it)
+        guard.see_terms({"l_pix": torch.tensor(1.0), "l_gan": torch.tensor(value)}, [])
+        guard.end()
+    found = guard.read(model.world)
+    assert (dict(found.not_finite), dict(found.beyond)) == ({"l_gan": 3}, {"l_gan": 2})
+    assert guard.read(model.world).first is None
+
+
+def test_a_batch_that_is_no_number_is_skipped_told_and_kept(tmp_path, train, spoil):
+    spoil(3)
+    code, said = train("train.total_iter=6")
+    assert code == 0, said
+    assert "l_pix not finite from iteration 3 on" in said and "gradient of net_g not finite from iteration 3 on" in said
+    content = torch.load(tmp_path / "experiments/run/diverged_3.pth", weights_only=True)
+    assert content["iteration"] == 3 and content["not_finite"]["l_pix"] == 3
+    assert len(content["names"]) == 4 and content["batch"]["gt"].shape == (4, 3, 48, 48)
+    assert all(v.isfinite().all() for v in weights(tmp_path / "experiments/run", 6)["params"].values())
+
+
+def test_the_batch_that_is_kept_is_the_one_that_was_trained_on(tmp_path, train, spoil, monkeypatch):
+    seen = {}
+    spoil(3)
+    step = SRModel.step
+    monkeypatch.setattr(SRModel, "step", lambda self, batch, it: (seen.setdefault(it, batch.gt), step(self, batch, it))[1])
+    train("train.total_iter=4")
+    content = torch.load(tmp_path / "experiments/run/diverged_3.pth", weights_only=True)
+    assert torch.equal(content["batch"]["gt"] / 255, seen[3])
+
+
+def test_several_in_a_row_take_the_training_back_and_on_with_other_batches(tmp_path, train, spoil):
+    spoil(5, 6, 7, 8)
+    settings = ["logger.save_checkpoint_freq=3", "logger.print_freq=1", "train.skip_limit=3"]
+    code, said = train("train.total_iter=9", *settings)
+    assert code == 0, said
+    assert "in 3 iterations in a row: going back to iteration 3" in said
+    folder = tmp_path / "experiments/run"
+    state = torch.load(folder / "training_states/9.state", weights_only=True)
+    assert state["passed_over"] == 4  # from the return of iteration 7 to 3
+    through = weights(folder, 9)
+
+    (folder / "training_states/9.state").unlink()  # as if killed after iteration 6, which came after the return
+    code, said = train("train.total_iter=9", *settings, "--auto_resume")
+    assert code == 0, said
+    assert "going on after iteration 6" in said
+    assert same(through, weights(folder, 9))
+
+
+def test_a_loss_beyond_the_limit_takes_the_training_back(tmp_path, train, monkeypatch):
+    step = SRModel.step
+
+    def spike(self, batch, it):
+        if it == 4 and not self.engine.passed_over:
+            batch.gt = batch.gt + 100
+        step(self, batch, it)
+
+    monkeypatch.setattr(SRModel, "step", spike)
+    code, said = train("train.total_iter=6", "logger.save_checkpoint_freq=2", "train.loss_limit=10")
+    assert code == 0, said
+    assert "iteration 4: l_pix went beyond `train.loss_limit` (10): going back to iteration 2" in said
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_run_that_diverges_again_and_again_ends_before_it_replaces_a_checkpoint(tmp_path, train, monkeypatch, limit):
+    code, said = train("train.total_iter=2")
+    assert code == 0, said
+    step = SRModel.step
+    monkeypatch.setattr(SRModel, "step", lambda self, batch, it: (setattr(batch, "gt", batch.gt / 0), step(self, batch, it))[1])
+    code, said = train("train.total_iter=6", f"train.rollback_limit={limit}", "--auto_resume")
+    assert code == 2
+    assert said.count("going back to iteration 2") == limit
+    assert f"did so after each of {limit} returns to iteration 2" in said
+    assert [p.name for p in (tmp_path / "experiments/run/training_states").iterdir()] == ["2.state"]
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, train, spoil):
+    spoil(*range(1, 7))
+    code, said = train("train.total_iter=6")
+    assert code == 2
+    assert "l_pix, gradient of net_g is not a finite number at the end: the training diverged before its first" in said
