@@ -41,12 +41,30 @@ def atomic_write(path: str | os.PathLike, write: bytes | str | Callable[[BinaryI
                 os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
         raise
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Remove what writers that were killed have left in `folder`.  No other process may be writing there."""
+    for path in Path(folder).glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the folder's names outlast a power cut, as the files' contents do; some file systems cannot, and need not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def digest(path: str | os.PathLike) -> str:

@@ -45,13 +45,14 @@ class Guard:
         self.device, self.loss_limit = device, float("inf") if loss_limit is None else loss_limit
         self.it = 0
         self.skipping = torch.zeros((), dtype=torch.bool, device=device)  # whether this iteration changes nothing any more
+        self.unsound = self.skipping  # whether it counts as skipped: an overflow that only asks for a smaller scale does not
         self.counts = torch.zeros(3, dtype=torch.int64, device=device)  # skipped, in a row, longest
         self._first: dict[tuple[str, ...], Tensor] = {}  # by names: (2, n), the first iterations; 0 where there was none
 
     def begin(self, it: int) -> None:
         """Iteration `it` starts, nothing against it yet."""
         self.it = it
-        self.skipping = torch.zeros_like(self.skipping)
+        self.skipping = self.unsound = torch.zeros_like(self.skipping)
 
     def see_terms(self, terms: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> None:
         """Look at the terms of a phase, before gradients are exchanged.
@@ -59,18 +60,25 @@ class Guard:
         A term that is not finite makes a gradient so: the sum over all processes then tells every one of them.
         """
         values = torch.stack([t.detach().float().mean() for t in terms.values()])
-        self._note(tuple(terms), ~values.isfinite(), values.abs() > self.loss_limit)
+        wrong = ~values.isfinite()
+        self._note(tuple(terms), wrong, values.abs() > self.loss_limit)
+        self.unsound = self.unsound | wrong.any()
         if gradients:
             gradients[0].add_((values * 0).sum())
 
-    def see_gradients(self, gradients: Mapping[str, Sequence[Tensor]]) -> None:
-        """Look at the gradients by network, the same on all processes; the iteration is skipped where one is not finite."""
+    def see_gradients(self, gradients: Mapping[str, Sequence[Tensor]], scaled: bool = False) -> None:
+        """Look at the gradients by network, the same on all processes; the iteration is skipped where one is not finite.
+
+        Those of a loss that was `scaled` may overflow now and then, which is no fault: its scale is lowered for it.
+        """
         largest = {n: torch.stack([v.float() for v in torch._foreach_norm(g, float("inf"))]).amax()
                    for n, g in gradients.items() if g}  # fmt: skip
         if largest:
             wrong = ~torch.stack(list(largest.values())).isfinite()
-            self._note(tuple(f"gradient of {n}" for n in largest), wrong, torch.zeros_like(wrong))
             self.skipping = self.skipping | wrong.any()
+            if not scaled:
+                self._note(tuple(f"gradient of {n}" for n in largest), wrong, torch.zeros_like(wrong))
+                self.unsound = self.unsound | wrong.any()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimizer's step, unless the iteration is skipped.
@@ -102,15 +110,17 @@ class Guard:
     def end(self) -> None:
         """The iteration is over."""
         skipped, in_a_row, longest = self.counts.unbind()
-        in_a_row = (in_a_row + 1) * self.skipping
-        self.counts = torch.stack([skipped + self.skipping, in_a_row, torch.maximum(longest, in_a_row)])
+        in_a_row = (in_a_row + 1) * self.unsound
+        self.counts = torch.stack([skipped + self.unsound, in_a_row, torch.maximum(longest, in_a_row)])
 
     def read(self, world: World) -> Findings:
         """What was found since the last reading, on all processes.  Waits for the device; all processes must call it."""
-        counts = self.counts.tolist()
+        own = self.counts.tolist(), {names: first.tolist() for names, first in self._first.items()}
+        parts = distributed.gather(own, world)
+        counts = [max(values) for values in zip(*(part[0] for part in parts), strict=True)]
         found: tuple[dict[str, int], dict[str, int]] = {}, {}
-        for part in distributed.gather({names: first.tolist() for names, first in self._first.items()}, world):
-            for names, kinds in part.items():
+        for _, firsts_by_names in parts:
+            for names, kinds in firsts_by_names.items():
                 for seen, firsts in zip(found, kinds, strict=True):
                     for name, it in zip(names, firsts, strict=True):
                         if it:

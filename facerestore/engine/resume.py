@@ -1,8 +1,9 @@
 """Checkpoints of a training: written so that a run that was killed at any moment goes on as if it had not been.
 
 `models/net_g_N.pth` holds a network (`params`) and its average (`params_ema`), `training_states/N.state` all else.  The state
-is written last: where it is whole, so is what it names.  Random draws and the sampler's place are functions of the iteration
-and need no state.
+is written last: where it is whole, so is what it names.  It knows the digests of the networks' files, and carries checksums of
+its own content.  Random draws and the sampler's place are functions of the iteration and need no state; which checkpoint is the
+last is told by the iterations in the names, not by the files' times.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +23,7 @@ from facerestore.config.schema import net_of
 from facerestore.engine.logs import logger
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, dotted
+from facerestore.files import digest
 
 
 def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapping[str, Any], keep: int | None) -> None:
@@ -36,7 +37,7 @@ def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapp
             states["params_ema"] = model.ema[name].state_dict()
         path = folder / "models" / f"{name}_{it}.pth"
         save_checkpoint(path, states, {**model.meta.get(name, {}), "iteration": it})
-        checksums[path.name] = _checksum(path)
+        checksums[path.name] = digest(path)
     state = {
         "iter": it,
         "optimizers": {k: {"type": type(o).__name__, **o.state_dict()} for k, o in model.optimizers.items()},
@@ -46,9 +47,9 @@ def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapp
         "passed_over": model.passed_over,
         "options": json.dumps(raw_options),
     }
-    write_torch(_state_file(folder, it), state)
     for name in checksums:
-        _link(folder / "models" / name, folder / "models" / f"{name.rpartition('_')[0]}_latest.pth")
+        _link(folder / "models" / name, folder / "models" / f"{name.rpartition('_')[0]}_latest{Path(name).suffix}")
+    write_torch(_state_file(folder, it), state)
     if keep:
         for old in saved_iterations(folder)[:-keep]:
             _delete(folder, old)
@@ -105,7 +106,7 @@ def read_state(path: Path) -> dict[str, Any]:
         file = path.parent.parent / "models" / name
         if not file.is_file():
             raise CheckpointError(f"{file}: belongs to this checkpoint and does not exist")
-        if _checksum(file) != checksum:
+        if digest(file) != checksum:
             raise CheckpointError(f"{file}: damaged or cut off")
     return state
 
@@ -145,14 +146,6 @@ def _tell_changes(before: Any, now: Any, path: tuple[str, ...] = ()) -> None:
             _tell_changes(before.get(key), now.get(key), (*path, key))
     elif before != now:
         logger.info("`%s` was %s before this run was resumed and is %s now", dotted(path), before, now)
-
-
-def _checksum(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return value
 
 
 def _link(source: Path, target: Path) -> None:

@@ -39,7 +39,7 @@ from facerestore.engine.recovery import Recovery
 from facerestore.engine.resume import latest_state, resume_training, save_training
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, UserError
-from facerestore.files import atomic_write
+from facerestore.files import atomic_write, remove_unfinished
 
 Validation = dict[str, tuple[DatasetOptions, FaceDataset]]  # by the key in `datasets`
 
@@ -49,7 +49,8 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     dataset, validation = open_data(options)
     folder = run_folder(options)
     model = build_model(options, world)
-    state_file = state_to_resume(options, folder, auto_resume)
+    found = state_to_resume(options, folder, auto_resume or restarted()) if world.is_main else None
+    state_file = distributed.gather(found, world)[0]  # all go on from one checkpoint, whatever each of them sees
     goes_on = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
     held = prepare_folder(folder, keep=goes_on) if world.is_main else None
     distributed.wait_for_all(world)
@@ -318,6 +319,11 @@ def state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path |
     return own or named
 
 
+def restarted() -> bool:
+    """Whether torchrun (--max-restarts) has started the processes again after one of them died: then a run goes on."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def prepare_folder(folder: Path, keep: bool) -> IO[str]:
     """Make the run's folder and hold it.  One that is there already is moved aside, unless the run goes on in it.
 
@@ -326,6 +332,8 @@ def prepare_folder(folder: Path, keep: bool) -> IO[str]:
     if folder.exists():
         held = hold_folder(folder)
         if keep:
+            for part in ("models", "training_states", "."):
+                remove_unfinished(folder / part)
             return held
         aside = _unused(folder.with_name(f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"))
         os.rename(folder, aside)

@@ -1,4 +1,4 @@
-"""What happens to a training from outside and from within: numbers that are none, files that are damaged, processes that die."""
+"""What befalls a training: numbers that are none, files that are damaged, disks that are full, processes that die."""
 
 from __future__ import annotations
 
@@ -106,6 +106,35 @@ def test_a_first_iteration_that_is_skipped_leaves_nothing_behind(optimizer):
     assert all(torch.equal(v, weights_before[k]) for k, v in model.networks["net_g"].state_dict().items())
     model.step(a_batch(2), 2)
     assert all(v.isfinite().all() for v in everything(model).values())
+
+
+def test_what_a_method_remembers_stays_as_it_was(monkeypatch):
+    model = a_model("sr.yml", "Adam")
+    method, step = model.method, SRModel.step
+    method.mean_length = torch.tensor(1.0)
+    monkeypatch.setattr(SRModel, "state", lambda self: {"mean_length": self.mean_length})
+    monkeypatch.setattr(SRModel, "load_state", lambda self, state: setattr(self, "mean_length", state["mean_length"]))
+
+    def remembering(self, batch, it):
+        step(self, batch, it)
+        self.mean_length = self.mean_length + batch["gt"].mean()
+
+    monkeypatch.setattr(SRModel, "step", remembering)
+    model.step(a_batch(1), 1)
+    after_one = method.mean_length
+    assert after_one > 1
+    model.step(a_batch(2, gt=torch.full((2, 3, 48, 48), float("nan"))), 2)
+    assert method.mean_length == after_one
+
+
+def test_an_overflow_of_a_scaled_loss_is_skipped_and_no_fault():
+    model = a_model("sr.yml", "Adam")
+    guard = model.guard
+    guard.begin(1)
+    guard.see_gradients({"net_g": [torch.tensor([1.0, float("inf")])]}, scaled=True)
+    guard.end()
+    assert guard.skipping
+    assert guard.read(model.world).skipped == 0
 
 
 def test_terms_and_gradients_that_are_no_numbers_are_named(monkeypatch):
