@@ -36,7 +36,7 @@ from facerestore.engine.evaluation import (
 from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics
 from facerestore.engine.recovery import Recovery
-from facerestore.engine.resume import latest_state, resume_training, save_training
+from facerestore.engine.resume import latest_state, resume_training, save_training, saved_iterations
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, UserError
 from facerestore.files import atomic_write, remove_unfinished
@@ -49,10 +49,12 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     dataset, validation = open_data(options)
     folder = run_folder(options)
     model = build_model(options, world)
-    found = state_to_resume(options, folder, auto_resume or restarted()) if world.is_main else None
+    auto_resume = auto_resume or restarted()
+    found = state_to_resume(options, folder, auto_resume) if world.is_main else None
     state_file = distributed.gather(found, world)[0]  # all go on from one checkpoint, whatever each of them sees
     goes_on = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
-    held = prepare_folder(folder, keep=goes_on) if world.is_main else None
+    unstarted = auto_resume and not saved_iterations(folder)  # it was stopped before its first checkpoint
+    held = prepare_folder(folder, keep=goes_on or unstarted) if world.is_main else None
     distributed.wait_for_all(world)
     try:
         _train_in(folder, options, model, dataset, validation, state_file)
@@ -101,11 +103,12 @@ def _train_in(
     if state_file:
         start = resume_training(model, state_file, options.raw, options.path.ignore_resume_networks)
         logger.info("going on after iteration %d (%s)", start, state_file)
-    if start >= options.train.total_iter:
+    run = Run(options, folder, model, dataset, world, validation)
+    if start >= options.train.total_iter and not run.missed_validation(start):
         logger.info("all %d iterations are done: there is nothing left to train", options.train.total_iter)
         return
     _log_setup(model, dataset, options)
-    Run(options, folder, model, dataset, world, validation).loop(start)
+    run.loop(start)
 
 
 class Due(NamedTuple):
@@ -141,6 +144,8 @@ class Run:
         """Train from the iteration after `start` on.  Returns the one to go back to, or None at the end."""
         total = self.options.train.total_iter
         curves = self.open_curves(start)
+        if self.missed_validation(start):
+            self.validate(start, curves)
         bar = progress_bar(total, start, self.options.name, shown=self.world.is_main)
         clock = _Clock()
         back_to = None
@@ -190,6 +195,15 @@ class Run:
             save=save,
             validation=last or _divides(self.options.val.val_freq, it),
         )
+
+    def missed_validation(self, start: int) -> bool:
+        """Whether the run was killed after the checkpoint of iteration `start` and before the validation that follows it."""
+        if not start or not self.metrics or not self.due(start).validation:
+            return False
+        charts = read_curves(self.folder) if self.world.is_main else {}
+        done = {chart.split(": ")[0] for chart, series in charts.items() for points in series.values() if start in dict(points)}
+        names = {section.name or section.type for section, _ in self.validation.values()}
+        return distributed.any_process(self.world.is_main and not names <= done, self.world)
 
     def open_curves(self, start: int) -> CurveWriter | None:
         """The run's curves up to iteration `start`, to go on from there; the first process writes them."""
