@@ -92,7 +92,9 @@ class Killed:
             time.sleep(self.random.uniform(0, 0.5))
             os.kill(self.random.choice(children(running.pid)), signal.SIGKILL)
         self.wait_for_progress(running, self.last())
-        running.terminate()
+        ranks = children(running.pid)
+        for pid in (running.pid, *ranks):  # torchrun first, so that it starts nobody again
+            os.kill(pid, signal.SIGKILL)
         running.wait()
         return self.last() + 4
 

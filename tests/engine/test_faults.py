@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from facerestore.checkpoint import read_checkpoint, save_checkpoint, write_torch
 from facerestore.config import load_options
 from facerestore.engine import build_model
 from facerestore.engine.cli import train_main
 from facerestore.engine.guard import Guard
+from facerestore.engine.logs import read_curves
+from facerestore.errors import CheckpointError
 from facerestore.models.sr import SRModel
-from tests.engine.runs import DEBUG, same, weights
+from tests.engine.runs import DEBUG, ROOT, same, weights
 
 QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false", "--set", "name=run",
          "--set", "train.scheduler=~"]  # fmt: skip
@@ -268,3 +274,138 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, train
     code, said = train("train.total_iter=6")
     assert code == 2
     assert "l_pix, gradient of net_g is not a finite number at the end: the training diverged before its first" in said
+
+
+def damaged(content: bytes, how: str) -> bytes:
+    middle = max(content.find(b"total_iter"), len(content) // 2)  # in a state's options, or among the weights
+    return {
+        "cut off": content[:middle],
+        "empty": b"",
+        "zeros": bytes(len(content)),
+        "half zeros": content[:middle] + bytes(len(content) - middle),
+        "one bit": content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :],
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["cut off", "empty", "zeros", "half zeros", "one bit"])
+@pytest.mark.parametrize("name", ["models/net_g_4.pth", "training_states/4.state"])
+def test_the_checkpoint_before_a_damaged_one_is_taken(tmp_path, train, name, how):
+    code, said = train("train.total_iter=4", "logger.save_checkpoint_freq=2")
+    assert code == 0, said
+    path = tmp_path / "experiments/run" / name
+    content = path.read_bytes()
+    path.unlink()  # `net_g_latest.pth` is another name of the same file
+    path.write_bytes(damaged(content, how))
+    code, said = train("train.total_iter=5", "--auto_resume")
+    assert code == 0, said
+    assert "checkpoint 4 is passed over" in said and "damaged or cut off" in said
+    assert "going on after iteration 2" in said
+
+
+def test_one_bit_that_is_wrong_is_found_wherever_it_counts(tmp_path):
+    weights = {"weight": torch.linspace(-1, 1, 2000), "bias": torch.ones(500)}
+    save_checkpoint(tmp_path / "x.pth", {"params": weights}, {"iteration": 3})
+    content, refused = (tmp_path / "x.pth").read_bytes(), 0
+    for place in range(0, len(content), 97):
+        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        (tmp_path / "x.pth").write_bytes(flipped)
+        try:
+            read = read_checkpoint(tmp_path / "x.pth")
+        except CheckpointError:
+            refused += 1
+        else:  # what lies between the records counts for nothing
+            assert same(read.states, {"params": weights}) and read.meta == {"iteration": 3}
+    assert refused > 10_000 / 97
+
+
+def test_iterations_and_not_times_tell_which_checkpoint_is_the_last(tmp_path, train):
+    train("train.total_iter=4", "logger.save_checkpoint_freq=2")
+    folder = tmp_path / "experiments/run"
+    for path in [*folder.rglob("*_2.pth"), folder / "training_states/2.state"]:
+        os.utime(path, (4e9, 4e9))  # as where the clock was set back between the two
+    code, said = train("train.total_iter=5", "--auto_resume")
+    assert code == 0 and "going on after iteration 4" in said
+
+
+def test_what_killed_writers_left_is_cleared_away(tmp_path, train):
+    train("train.total_iter=1")
+    folder = tmp_path / "experiments/run"
+    left = [folder / "models/.abc.part", folder / "training_states/.def.part", folder / ".ghi.part"]
+    for path in left:
+        path.write_bytes(b"half")
+    train("train.total_iter=2", "--auto_resume")
+    assert [p.name for p in left if p.exists()] == []
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again_in_its_folder(tmp_path, train):
+    (tmp_path / "experiments/run/models").mkdir(parents=True)
+    code, said = train("train.total_iter=1", "--auto_resume")
+    assert code == 0, said
+    assert [p.name for p in (tmp_path / "experiments").iterdir()] == ["run"]
+
+
+def test_what_torchrun_has_started_again_goes_on(tmp_path, train, monkeypatch):
+    train("train.total_iter=2")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    code, said = train("train.total_iter=3")
+    assert code == 0, said
+    assert "going on after iteration 2" in said
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, train):
+    settings = ["val.val_freq=2", "logger.save_checkpoint_freq=2", "logger.print_freq=2"]
+    train("train.total_iter=2", *settings)
+    folder = tmp_path / "experiments/run"
+    whole = read_curves(folder)
+    picture = next((folder / "visualization").rglob("*_2.png"))
+    content = picture.read_bytes()
+    picture.unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(line for line in lines if "held_out" not in line))
+    train("train.total_iter=2", *settings, "--auto_resume")
+    assert read_curves(folder) == whole
+    assert picture.read_bytes() == content
+
+
+def test_a_full_disk_is_told_and_harms_no_checkpoint(tmp_path, train):
+    train("train.total_iter=2", "logger.save_checkpoint_freq=2")
+    size = (tmp_path / "experiments/run/models/net_g_2.pth").stat().st_size
+    # No process may write a file beyond this size: to the writer the same as a disk that is full.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); "
+    limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "import sys; from facerestore.engine.cli import train_main; sys.exit(train_main(sys.argv[1:]))"
+    command = [sys.executable, "-c", limited, "-opt", str(DEBUG / "sr.yml"), *QUICK, "--set", "train.total_iter=4"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--auto_resume"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    folder = tmp_path / "experiments/run"
+    assert [p.name for p in (folder / "training_states").iterdir()] == ["2.state"]
+    assert not list(folder.rglob(".*.part"))
+    code, said = train("train.total_iter=4", "--auto_resume")
+    assert code == 0 and "going on after iteration 2" in said
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, train):
+    (tmp_path / "experiments").write_text("a file where a folder is to be")  # as root, rights alone hold nobody back
+    code, said = train("train.total_iter=1")
+    assert code == 2
+    assert "experiments" in said and "Traceback" not in said
+
+
+def test_a_checkpoint_of_another_world_size_is_taken_up(tmp_path, train):
+    train("train.total_iter=2")
+    path = tmp_path / "experiments/run/training_states/2.state"
+    write_torch(path, torch.load(path, weights_only=True) | {"world_size": 4})
+    code, said = train("train.total_iter=3", "--auto_resume")
+    assert code == 0, said
+    assert "processes: 1 now, 4 before" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [["--kills=4", "--workers=2"], ["--kills=2", "--processes=2", "--workers=0"]])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(more):
+    command = [sys.executable, str(ROOT / "benchmarks/faults.py"), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same to the bit" in done.stdout
