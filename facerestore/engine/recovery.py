@@ -31,17 +31,16 @@ class Recovery:
 
     options: Options
     folder: Path
-    model: TrainingModel
     dataset: FaceDataset
     returns: int = 0  # to the last checkpoint
 
-    def examine(self, it: int) -> tuple[Findings, str | None]:
+    def examine(self, model: TrainingModel, it: int) -> tuple[Findings, str | None]:
         """What was found up to iteration `it`, and why the training must go back, if it must.  All processes must call it."""
-        found, train = self.model.guard.read(self.model.world), self.options.train
+        found, train = model.guard.read(model.world), self.options.train
         if found.first is None:
             return found, None
         logger.warning("%s", _told(found, it))
-        self._keep_batch(found)
+        self._keep_batch(model, found)
         if found.beyond:
             return found, f"{listed(list(found.beyond))} went beyond `train.loss_limit` ({train.loss_limit:g})"
         names = listed(list(found.not_finite))
@@ -51,13 +50,13 @@ class Recovery:
             return found, f"{names} is not a finite number at the end"
         return found, None
 
-    def go_back(self, it: int, reason: str) -> int:
+    def go_back(self, model: TrainingModel, it: int, reason: str) -> int:
         """Put the last checkpoint back; returns its iteration.
 
         Raises:
             UserError: there is none, or going back to it has not helped before
         """
-        world = self.model.world
+        world = model.world
         state_file = distributed.gather(latest_state(self.folder) if world.is_main else None, world)[0]
         advice = "resume (--auto_resume) with a lower learning rate or `train.clip_grad_norm`"
         if state_file is None:
@@ -68,10 +67,10 @@ class Recovery:
                 f"iteration {state_file.stem}; {advice}"
             )
         self.returns += 1
-        passed_over = self.model.passed_over
-        start = resume_training(self.model, state_file, self.options.raw)
-        self.model.passed_over = passed_over + it - start
-        self.model.guard.restart()
+        passed_over = model.passed_over
+        start = resume_training(model, state_file, self.options.raw)
+        model.passed_over = passed_over + it - start
+        model.guard.restart()
         logger.warning("iteration %d: %s: going back to iteration %d, and on with other batches", it, reason, start)
         return start
 
@@ -79,14 +78,14 @@ class Recovery:
         """A checkpoint was written: what comes after it is judged anew."""
         self.returns = 0
 
-    def _keep_batch(self, found: Findings) -> None:
+    def _keep_batch(self, model: TrainingModel, found: Findings) -> None:
         """Write the batch with which it began, of all processes together: it is a function of the iteration."""
-        world = self.model.world
+        world = model.world
         path = self.folder / f"diverged_{found.first}.pth"
         if not world.is_main or len(list(self.folder.glob("diverged_*.pth"))) >= MAX_KEPT:
             return
         section = self.options.datasets["train"]
-        number = found.first - 1 + self.model.passed_over
+        number = found.first - 1 + model.passed_over
         stream = StreamSampler(
             len(self.dataset),
             section.batch_size_per_gpu * world.size,

@@ -132,7 +132,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.metrics = build_metrics(self.options, self.world) if self.validation else {}
-        self.recovery = Recovery(self.options, self.folder, self.model, self.dataset)
+        self.recovery = Recovery(self.options, self.folder, self.dataset)
 
     def loop(self, start: int) -> None:
         """From the iteration after `start` to the last one, with as many returns as it takes."""
@@ -163,7 +163,7 @@ class Run:
                     self._report(it, terms, clock, curves, bar)
                     sound, reason = self._examine(it)
                     if reason:
-                        back_to = self.recovery.go_back(it, reason)
+                        back_to = self.recovery.go_back(self.model, it, reason)
                         break
                 with clock.paused():
                     if (due.save or stopping) and sound:
@@ -181,7 +181,7 @@ class Run:
 
     def _examine(self, it: int) -> tuple[bool, str | None]:
         """Whether the last iteration was sound, so that a checkpoint may be written, and why the training must go back."""
-        found, reason = self.recovery.examine(it)
+        found, reason = self.recovery.examine(self.model, it)
         if found.in_a_row and not reason:
             logger.warning("iteration %d was skipped: no checkpoint is written of it", it)
         return not found.in_a_row, reason

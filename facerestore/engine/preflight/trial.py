@@ -213,7 +213,7 @@ class Trial:
         gc.collect()
         torch.cuda.empty_cache()
         with self._told(f"resume after iteration {it}"), repeatable_arithmetic(self.world):
-            self.model = build_model(self.options, self.world)
+            self.model = self.trainer.model = build_model(self.options, self.world)
             self._resume(self._state_file(it))
             before = differing(saved, fingerprints(state_of(self.model)))
             with closing(iter(self.trainer.loader(it))) as batches:
