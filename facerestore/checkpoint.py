@@ -6,6 +6,8 @@ keywords, the range of its pictures and the iteration, so that a file is enough 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import zipfile
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +26,9 @@ from facerestore.registry import ARCHS, PublishedFile, WeightFile
 
 State = dict[str, Tensor]
 STATE_KEYS = ("params_ema", "params", "state_dict", "g_ema")  # where published files keep their weights, best first
+
+
+SUFFIXES = (".pth", ".safetensors")  # what `save_checkpoint` writes
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Checkpoint:
 
 def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Read a file of weights.  CheckpointError where there is none, or it is damaged, or not one."""
-    content = read_torch(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else read_torch(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not weights by name")
     if _is_state(content):
@@ -178,9 +184,62 @@ def recognise_state(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] |
 
 
 def save_checkpoint(path: str | os.PathLike, states: Mapping[str, State], meta: Mapping[str, Any]) -> None:
-    """Write a network's weights: `states` holds `params` and, where there is an average, `params_ema`."""
+    """Write a network's weights: `states` holds `params` and, where there is an average, `params_ema`.
+
+    A path that ends with .safetensors gets that format, in which tensors are called `params.NAME` and `params_ema.NAME`.
+    """
     tensors = {k: {n: t.detach().cpu().contiguous() for n, t in s.items()} for k, s in states.items()}
-    write_torch(path, {**tensors, "meta": dict(meta)})
+    if Path(path).suffix == ".safetensors":
+        atomic_write(path, _safetensors(tensors, meta))
+    else:
+        write_torch(path, {**tensors, "meta": dict(meta)})
+
+
+def _safetensors(states: Mapping[str, State], meta: Mapping[str, Any]) -> bytes:
+    """The content of a .safetensors file.  The format has no checksum: ours stands in its metadata, as text, with `meta`."""
+    flat = {
+        f"{key}.{name}": t.clone() for key, state in states.items() for name, t in state.items()
+    }  # it refuses shared memory
+    return safetensors.torch.save(flat, {"format": "pt", "meta": json.dumps(dict(meta)), "sha256": _digest(flat)})
+
+
+def _is_safetensors(path: str | os.PathLike) -> bool:
+    """A .safetensors file begins with the length of its header, and the header is JSON."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" or Path(path).suffix == ".safetensors"
+
+
+def _read_safetensors(path: str | os.PathLike) -> dict[str, Any]:
+    """The same content as a .pth file has; CheckpointError where it is damaged."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+        meta = json.loads(facts.get("meta", "{}"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or cut off, or no .safetensors file ({first_line(error)})") from None
+    if facts.get("sha256", _digest(flat)) != _digest(flat):
+        raise CheckpointError(f"{path}: damaged: the checksum in it is not that of its content")
+    states: dict[str, Any] = {}
+    for name, tensor in flat.items():
+        key, _, rest = name.partition(".")
+        if key not in STATE_KEYS:
+            return flat  # another program's: the weights alone
+        states.setdefault(key, {})[rest] = tensor
+    return {**states, "meta": meta}
+
+
+def _digest(tensors: State) -> str:
+    """SHA-256 of tensors with their names, types and shapes."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def read_torch(path: str | os.PathLike) -> Any:

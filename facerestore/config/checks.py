@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,12 @@ def check_components(options: Options) -> list[str]:
         _at(path, DATASETS.build, component, options.inherited_by_data)  # touches no data, but tells keywords that clash
     for key, metric in options.val.metrics.items():
         _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
+    for key in options.val.keep_best:
+        if key not in options.val.metrics:
+            known = f": it has {listed(list(options.val.metrics))}" if options.val.metrics else ""
+            raise OptionError(f"`val.metrics` has no {key!r}{known}{nearest(key, options.val.metrics)}", ("val", "keep_best"))
+        if not re.fullmatch(r"[\w.-]+", key):
+            raise OptionError(f"{key!r} cannot be part of a file's name: give the metric a plain one", ("val", "keep_best"))
     _check_method(method, options)
     _check_ranges(options)
     notes = [

@@ -155,6 +155,7 @@ class ValOptions:
         pbar: whether a progress bar is shown
         report: whether report.html is written
         report_pictures: how many pictures of each data set the report shows
+        keep_best: metrics by each of which the best weights are kept, as models/net_X_best_METRIC
     """
 
     val_freq: Period | None = None
@@ -164,6 +165,7 @@ class ValOptions:
     pbar: bool = True
     report: bool = True
     report_pictures: Count = 24
+    keep_best: tuple[str, ...] = ()
     metrics: dict[str, MetricOptions] = derived()  # by a name of the user's choice
     method: dict[str, Any] = derived()
 
@@ -176,12 +178,14 @@ class LoggerOptions:
         print_freq: iterations from one line of the log to the next
         save_checkpoint_freq: iterations from one checkpoint to the next; only the last by default
         keep_checkpoints: how many checkpoints are kept; all by default
+        checkpoint_format: of the networks' files: torch's own, or safetensors, which any program reads
         use_tb_logger: whether TensorBoard's files are written
     """
 
     print_freq: Period = 100
     save_checkpoint_freq: Period | None = None
     keep_checkpoints: Count | None = None
+    checkpoint_format: Literal["pth", "safetensors"] = "pth"
     use_tb_logger: bool = True
 
 

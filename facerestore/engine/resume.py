@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from facerestore.checkpoint import load_weights, read_checkpoint, read_torch, save_checkpoint, write_torch
+from facerestore.checkpoint import SUFFIXES, load_weights, read_checkpoint, read_torch, save_checkpoint, write_torch
 from facerestore.config.schema import net_of
 from facerestore.engine.logs import logger
 from facerestore.engine.training import TrainingModel
@@ -26,17 +26,19 @@ from facerestore.errors import CheckpointError, dotted
 from facerestore.files import digest
 
 
-def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapping[str, Any], keep: int | None) -> None:
-    """Write the checkpoint of iteration `it`, and `net_X_latest.pth` beside it; delete all but the last `keep`."""
+def save_training(
+    folder: Path, model: TrainingModel, it: int, raw_options: Mapping[str, Any], keep: int | None, suffix: str = ".pth"
+) -> None:
+    """Write the checkpoint of iteration `it`, and `net_X_latest` beside it; delete all but the last `keep`.
+
+    The networks' files are torch's (`suffix` .pth) or .safetensors.
+    """
     checksums = {}
-    for name, network in model.networks.items():
+    for name in model.networks:
         if name in model.frozen:
             continue
-        states = {"params": network.state_dict()}
-        if name in model.ema:
-            states["params_ema"] = model.ema[name].state_dict()
-        path = folder / "models" / f"{name}_{it}.pth"
-        save_checkpoint(path, states, {**model.meta.get(name, {}), "iteration": it})
+        path = folder / "models" / f"{name}_{it}{suffix}"
+        save_network(path, model, name, {"iteration": it})
         checksums[path.name] = digest(path)
     state = {
         "iter": it,
@@ -55,6 +57,14 @@ def save_training(folder: Path, model: TrainingModel, it: int, raw_options: Mapp
             _delete(folder, old)
 
 
+def save_network(path: Path, model: TrainingModel, name: str, more: Mapping[str, Any]) -> None:
+    """Write the network `name` with its average, and in `meta` what it is and `more`."""
+    states = {"params": model.networks[name].state_dict()}
+    if name in model.ema:
+        states["params_ema"] = model.ema[name].state_dict()
+    save_checkpoint(path, states, {**model.meta.get(name, {}), **more})
+
+
 def resume_training(
     model: TrainingModel, state_file: Path, raw_options: Mapping[str, Any], ignore: list[str] | None = None
 ) -> int:
@@ -68,7 +78,7 @@ def resume_training(
     for name, network in model.networks.items():
         if name in model.frozen or name in ignored:
             continue
-        file = read_checkpoint(folder / "models" / f"{name}_{it}.pth")
+        file = read_checkpoint(_network_file(folder, name, it, state["models"]))
         load_weights(network, file, key="params")
         if name in model.ema:
             load_weights(model.ema[name], file, key="params_ema" if "params_ema" in file.states else "params")
@@ -114,6 +124,12 @@ def read_state(path: Path) -> dict[str, Any]:
 def saved_iterations(folder: Path) -> list[int]:
     """Iterations that have a training state, oldest first."""
     return sorted(int(p.stem) for p in (folder / "training_states").glob("*.state") if p.stem.isdigit())
+
+
+def _network_file(folder: Path, name: str, it: int, stored: Mapping[str, str]) -> Path:
+    """Where a checkpoint keeps a network, whatever the format it was written in."""
+    file = next((f for f in stored if Path(f).stem == f"{name}_{it}"), f"{name}_{it}.pth")
+    return folder / "models" / file
 
 
 def _state_file(folder: Path, it: int) -> Path:
@@ -163,5 +179,5 @@ def _delete(folder: Path, it: int) -> None:
     """Remove a checkpoint, its state first, so that none is left that names missing files."""
     with suppress(OSError):
         _state_file(folder, it).unlink()
-        for path in (folder / "models").glob(f"*_{it}.pth"):
+        for path in [p for suffix in SUFFIXES for p in (folder / "models").glob(f"*_{it}{suffix}")]:
             path.unlink()

@@ -22,6 +22,7 @@ from facerestore.config.tree import to_yaml
 from facerestore.data.base import FaceDataset
 from facerestore.data.loader import Loader, training_loader, worker_failures
 from facerestore.engine import distributed
+from facerestore.engine.best import best_directions, keep_best
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import (
@@ -132,6 +133,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.metrics = build_metrics(self.options, self.world) if self.validation else {}
+        self.directions = best_directions(self.options)
+        self.suffix = f".{self.options.logger.checkpoint_format}"
         self.recovery = Recovery(self.options, self.folder, self.dataset)
 
     def loop(self, start: int) -> None:
@@ -245,7 +248,8 @@ class Run:
     def save(self, it: int) -> None:
         """Write the checkpoint of iteration `it`."""
         if self.world.is_main:
-            save_training(self.folder, self.model, it, self.options.raw, self.options.logger.keep_checkpoints)
+            keep = self.options.logger.keep_checkpoints
+            save_training(self.folder, self.model, it, self.options.raw, keep, self.suffix)
         self.recovery.saved()
         distributed.wait_for_all(self.world)
 
@@ -268,6 +272,8 @@ class Run:
             if curves:
                 for metric, by_method in result.by_metric().items():
                     curves.write(it, f"{result.name}: {metric}", by_method)
+        if self.world.is_main and val.keep_best:
+            keep_best(self.folder, self.model, it, results, self.directions, self.suffix)
         if curves and val.report:
             page(self.folder, self.options, results, read_curves(self.folder))
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from facerestore.checkpoint import read_checkpoint, save_checkpoint, write_torch
@@ -285,6 +286,52 @@ def damaged(content: bytes, how: str) -> bytes:
         "half zeros": content[:middle] + bytes(len(content) - middle),
         "one bit": content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :],
     }[how]
+
+
+def test_the_best_weights_by_a_metric_are_kept(tmp_path, train, monkeypatch):
+    values = iter([20.0, 25.0, 22.0, 24.0, 26.0])
+    monkeypatch.setattr("facerestore.engine.best.mean_over_sets", lambda results, metric: next(values))
+    settings = ["val.keep_best=[psnr]", "val.val_freq=1", "logger.save_checkpoint_freq=1", "logger.keep_checkpoints=1"]
+    folder = tmp_path / "experiments/run"
+    for total, best in ((3, 2), (4, 2), (5, 5)):
+        code, said = train(f"train.total_iter={total}", *settings, "--auto_resume")
+        assert code == 0, said
+        meta = read_checkpoint(folder / "models/net_g_best_psnr.pth").meta
+        assert meta["iteration"] == best and meta["best"] == {"psnr": {2: 25.0, 5: 26.0}[best]}
+    assert same(weights(folder, 5), weights(folder, "best_psnr"))
+    code, said = train("train.total_iter=5", "val.keep_best=[psnt]")
+    assert code == 2 and "`val.metrics` has no 'psnt': it has psnr, ssim (did you mean 'psnr'?)" in said
+
+
+def test_checkpoints_may_be_safetensors(tmp_path, train):
+    train("train.total_iter=6", "name=whole")
+    settings = ["logger.checkpoint_format=safetensors", "logger.save_checkpoint_freq=2", "logger.keep_checkpoints=2"]
+    train("train.total_iter=4", *settings)
+    folder = tmp_path / "experiments/run/models"
+    assert sorted(p.name for p in folder.iterdir()) == [f"net_g_{n}.safetensors" for n in (2, 4, "latest")]
+    path = folder / "net_g_4.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(damaged(content, "one bit"))
+    with pytest.raises(CheckpointError, match="the checksum in it is not that of its content"):
+        read_checkpoint(path)
+    code, said = train("train.total_iter=4", *settings, "--auto_resume")
+    assert code == 0 and "going on after iteration 2" in said
+    code, said = train("train.total_iter=6", "--auto_resume")  # back to torch's own
+    assert code == 0 and "going on after iteration 4" in said
+    assert same(weights(tmp_path / "experiments/whole", 6), weights(tmp_path / "experiments/run", 6))
+    assert read_checkpoint(path).meta["type"] == "MSRResNet"
+    assert (folder / "net_g_6.pth").is_file()
+
+
+def test_safetensors_of_other_programs_are_read(tmp_path):
+    weights = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2)}
+    save_file(weights, tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").rename(tmp_path / "x.pth")  # told by its content
+    assert same(read_checkpoint(tmp_path / "x.pth").states, {"params": weights})
+    (tmp_path / "y.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged or cut off"):
+        read_checkpoint(tmp_path / "y.safetensors")
 
 
 @pytest.mark.parametrize("how", ["cut off", "empty", "zeros", "half zeros", "one bit"])

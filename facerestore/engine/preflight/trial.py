@@ -188,7 +188,7 @@ class Trial:
         begin = self._now()
         with self._told(f"saving iteration {it}"):
             self.trainer.save(it)
-        files = [*self.folder.glob(f"models/*_{it}.pth"), self._state_file(it)]
+        files = [*self.folder.glob(f"models/*_{it}.*"), self._state_file(it)]
         self.checkpoint = Cost(self._now() - begin, sum(f.stat().st_size for f in files))
         self.found.facts["checkpoint"] = f"{bytes_text(self.checkpoint.bytes)} in {duration(self.checkpoint.seconds)}"
 
