@@ -23,6 +23,7 @@ from facerestore.config import Options
 from facerestore.data.batch import Batch
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
+from facerestore.engine.guard import Guard
 from facerestore.engine.training import TrainingModel
 from facerestore.models.base import Terms
 from facerestore.registry import ARCHS, MODELS, Registry, parameters_of, weight_files
@@ -144,6 +145,7 @@ def _without_content(model: TrainingModel) -> Iterator[LiveBytes]:
         for module in (*model.networks.values(), *model.ema.values(), *model.losses.values()):
             module.to_empty(device="cpu")
         model.world = World()
+        model.guard = Guard(model.world.device)
         model.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in model.networks.items()}
         yield live
 
