@@ -6,6 +6,7 @@ through a network, or at the picture alone.  A :class:`SetMetric` has one figure
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 S = TypeVar("S", bound="Statistics")
 
 
-class Metric(nn.Module):
+class Metric(nn.Module, ABC):
     """A metric that is more than a function."""
 
     needs_truth: bool = True  # whether it is left out where there is no truth
@@ -22,18 +23,18 @@ class Metric(nn.Module):
     def open(self) -> None:
         """Get what it needs beyond weights, files and libraries, so that what is missing is told before anything runs."""
 
+    @abstractmethod
     def protocol(self) -> dict[str, Any]:
         """What must be the same for two figures to be compared, beside its keywords and weights: network, colours, sizes."""
-        raise NotImplementedError
 
 
 class PictureMetric(Metric):
     """Figures of single pictures."""
 
+    @abstractmethod
     def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
         """Figures of pictures (N, 3, H, W), RGB in [0, 1]: (N,), float64; NaN for one that has none (no face in it), which
         evaluation leaves out of the mean and counts."""
-        raise NotImplementedError
 
 
 class Statistics(Protocol):
@@ -53,17 +54,17 @@ class SetMetric(Metric):
     of every picture, merges what the processes have seen in their order, and calls `compute`.
     """
 
+    @abstractmethod
     def statistics(self) -> Statistics:
         """Those of no picture yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, image: Tensor) -> Tensor:
         """(N, D) features of RGB pictures (N, 3, H, W) in [0, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compute(self, restored: Statistics, truth: Statistics | None) -> float:
         """The figure; NaN where there are too few pictures for one.  `truth` is None where it is not needed."""
-        raise NotImplementedError
 
 
 AnyMetric = Callable[[Tensor, Tensor], Tensor] | PictureMetric | SetMetric

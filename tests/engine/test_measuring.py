@@ -45,6 +45,9 @@ class Brightness(PictureMetric):
 
     needs_truth = False
 
+    def protocol(self) -> dict[str, str]:
+        return {"colours": "RGB"}
+
     def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
         means = image.double().mean((1, 2, 3))
         return torch.where(means < 0.1, math.nan, means)
@@ -52,6 +55,9 @@ class Brightness(PictureMetric):
 
 class Shift(SetMetric):
     """How far the mean colours of two sets lie apart."""
+
+    def protocol(self) -> dict[str, str]:
+        return {"colours": "RGB"}
 
     def statistics(self) -> Moments:
         return Moments()
