@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from facerestore.data.batch import Batch
 from facerestore.engine import distributed
-from facerestore.engine.batches import Normalisation, upload
+from facerestore.engine.batches import Normalisation, sliced, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.ema import averaged_copy, update_average
+from facerestore.engine.scaling import LossScales, Together
 from facerestore.engine.schedules import Schedule, constant, learning_rate
 from facerestore.engine.seeds import seed_of
+from facerestore.engine.slices import Slices
+from facerestore.losses.regularizers import scaled_gradients
 from facerestore.models.base import Method, Terms
 
 PLAIN: Normalisation = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # to [0, 1]
@@ -31,9 +35,16 @@ class Recipe:
     warmup_iter: int = -1
     ema_decay: float = 0.0
     ema_buffers: bool = True
+    ema_start_iter: int = 0
     clip_grad_norm: float | None = None
     precision: str = "fp32"
     channels_last: bool = False
+    accumulate: int = 1  # slices of a batch
+    compiled: bool = False  # whether the networks were, for the shapes of training
+
+    def decay_at(self, it: int) -> float:
+        """The averages' decay in iteration `it`: up to the first that counts they are the networks themselves."""
+        return self.ema_decay if it > self.ema_start_iter else 0.0
 
 
 @dataclass
@@ -56,6 +67,8 @@ class TrainingModel:
     def __post_init__(self) -> None:
         self.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}
         self.terms: dict[str, Tensor] = {}
+        self.slices = Slices(self.recipe.accumulate, self.world.device)
+        self.loss_scales = LossScales(self.world.device, self.recipe.precision == "fp16")
         names = [n for n in self.method.averaged if n in self.networks] if self.recipe.ema_decay > 0 else []
         self.ema = {n: averaged_copy(self.networks[n]) for n in names}
         self.method.engine = self
@@ -71,34 +84,63 @@ class TrainingModel:
         torch.manual_seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
         self._set_learning_rates(it)
         self.terms = {}
-        self.method.step(self._on_device(batch), it)
+        slices = sliced(self._on_device(batch), self.slices.count)
+        self.slices.run(lambda i: self.method.step(slices[i], it))
         distributed.share_buffers((net for name, net in self.networks.items() if name not in self.frozen), self.world)
         for name, average in self.ema.items():
-            update_average(average, self.networks[name], self.recipe.ema_decay, self.recipe.ema_buffers)
+            update_average(average, self.networks[name], self.recipe.decay_at(it), self.recipe.ema_buffers)
         return self.terms
 
     @contextmanager
     def phase(self, *names: str) -> Iterator[Terms]:
         """See :meth:`facerestore.models.base.Method.phase`."""
         updated = ["net_" + n for n in names]
-        parameters = [p for n in updated for p in self.trainable[n]]
-        terms = Terms()
-        with self._only_trainable(updated):
-            with self.autocast():
+        scaler = self.loss_scales.of(updated)
+        terms = Terms(partial(self._weigh, scaler))
+        self._freeze_all_but(updated)
+        try:
+            with self.autocast(), scaled_gradients(self._scale(scaler)):
                 yield terms
             terms.backward()
-        if terms:
-            self._update(updated, parameters)
-        self.terms |= {k: v.detach() for k, v in (terms | terms.log).items()}
+        except BaseException:
+            self._thaw()
+            raise
+        self.slices.meet(names, terms, partial(self._end_phase, updated))
 
-    def _update(self, updated: list[str], parameters: list[nn.Parameter]) -> None:
-        """Exchange and clip the gradients of `parameters` and step their optimizers."""
+    def _scale(self, scaler: torch.amp.GradScaler) -> Tensor | None:
+        return scaler.scale(torch.ones((), device=self.world.device)) if scaler.is_enabled() else None
+
+    def _weigh(self, scaler: torch.amp.GradScaler, total: Tensor) -> Tensor:
+        """A slice's part of the whole batch's loss, scaled where the arithmetic needs it."""
+        return scaler.scale(total if self.slices.count == 1 else total / self.slices.count)
+
+    def _end_phase(self, updated: list[str], slices: list[Terms]) -> None:
+        """Update the networks, once the gradients of all slices are there, and note the terms."""
+        self._thaw()
+        if any(slices):
+            self._update(updated)
+        seen = [terms | terms.log for terms in slices]
+        self.terms |= {k: mean_of([terms[k].detach() for terms in seen]) for k in seen[0]}
+
+    def _update(self, updated: list[str]) -> None:
+        """Exchange, unscale and clip the gradients of the `updated` networks and step their optimizers."""
+        parameters = [p for n in updated for p in self.trainable[n]]
         distributed.exchange_gradients(parameters, self.world)
+        mine = [k for k, nets in self.method.optimizer_networks.items() if not set(nets).isdisjoint(updated)]
+        together = Together(
+            [self.optimizers[k] for k in mine if k in self.optimizers], [p for p in parameters if p.grad is not None]
+        )
+        scaler = self.loss_scales.of(updated)
+        scaled = scaler.is_enabled() and together.optimizers and together.parameters
+        if scaled:
+            scaler.unscale_(together)
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
-        for key, networks in self.method.optimizer_networks.items():
-            if key in self.optimizers and not set(networks).isdisjoint(updated):
-                self.optimizers[key].step()
+        if scaled:
+            scaler.step(together)
+            scaler.update()
+        else:
+            together.step()
         for p in parameters:  # an optimizer that steps several networks must not find this phase's gradients again
             p.grad = None
 
@@ -106,8 +148,10 @@ class TrainingModel:
         """See :meth:`facerestore.models.base.Method.draw`."""
         device, rows = self.world.device, shape[0]
         generator = torch.Generator(device).manual_seed(seed_of(self.recipe.seed, it, name))
-        whole = torch.randn((rows * self.world.size, *shape[1:]), generator=generator, device=device)
-        return whole[rows * self.world.rank : rows * (self.world.rank + 1)]
+        parts = self.world.size * self.slices.count
+        part = self.world.rank * self.slices.count + self.slices.current
+        whole = torch.randn((rows * parts, *shape[1:]), generator=generator, device=device)
+        return whole[rows * part : rows * (part + 1)]
 
     def draw_shared(self, name: str, shape: Sequence[int], it: int) -> Tensor:
         """See :meth:`facerestore.models.base.Method.draw_shared`."""
@@ -116,7 +160,7 @@ class TrainingModel:
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
         """See :meth:`facerestore.models.base.Method.mean_over_processes`."""
-        return distributed.mean(value, self.world)
+        return self.slices.meet("mean", value.detach(), lambda values: distributed.mean(mean_of(values), self.world))
 
     def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
         """The restored pictures of a batch, in the data set's range."""
@@ -134,7 +178,7 @@ class TrainingModel:
         was_training = any(n.training for n in self.networks.values())
         self.train(False)
         try:
-            with torch.no_grad(), self.autocast():
+            with torch.no_grad(), self.autocast(), self._uncompiled():
                 yield
         finally:
             self.train(was_training)
@@ -142,7 +186,11 @@ class TrainingModel:
     def autocast(self):
         if self.recipe.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.world.device.type, torch.bfloat16)
+        return torch.autocast(self.world.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.recipe.precision])
+
+    def _uncompiled(self):
+        """Pictures to restore come in many sizes, for each of which a compiled network would be compiled anew."""
+        return torch.compiler.set_stance("force_eager") if self.recipe.compiled else nullcontext()
 
     def learning_rates(self) -> dict[str, float]:
         """The rate in force, by optimizer."""
@@ -153,17 +201,14 @@ class TrainingModel:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.recipe.schedule, it, group["initial_lr"], self.recipe.warmup_iter)
 
-    @contextmanager
-    def _only_trainable(self, updated: list[str]) -> Iterator[None]:
-        """Freeze every network that is not `updated`; thaw afterwards what was trainable when the model was built."""
-        others = [p for n, ps in self.trainable.items() if n not in updated for p in ps]
-        for p in others:
-            p.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for p in others:
-                p.requires_grad_(True)
+    def _freeze_all_but(self, updated: list[str]) -> None:
+        for name, parameters in self.trainable.items():
+            for p in parameters:
+                p.requires_grad = name in updated
+
+    def _thaw(self) -> None:
+        """Make trainable again what was so when the model was built."""
+        self._freeze_all_but(list(self.trainable))
 
     def _on_device(self, batch: Mapping[str, Any]) -> Batch:
         """The batch on the device, pictures that travelled as bytes in the range that the networks are trained in."""
@@ -173,3 +218,8 @@ class TrainingModel:
                 if isinstance(value, Tensor) and value.dim() == 4:
                     moved[key] = value.contiguous(memory_format=torch.channels_last)
         return moved
+
+
+def mean_of(values: list[Tensor]) -> Tensor:
+    """The mean of the slices' values."""
+    return values[0] if len(values) == 1 else torch.stack(values).mean(0)
