@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+START = 2.0**15  # torch's own, 2^16, is more than a float16 can be, as a loss may be one
+
 
 class LossScales:
     """The scale of each phase, by the networks that it updates.
@@ -29,7 +31,7 @@ class LossScales:
         """The scaler of the phase that updates `networks`; it does nothing where nothing is to be scaled."""
         key = " ".join(sorted(networks))
         if key not in self._scalers:
-            self._scalers[key] = torch.amp.GradScaler(self.device.type, enabled=self.enabled)
+            self._scalers[key] = torch.amp.GradScaler(self.device.type, init_scale=START, enabled=self.enabled)
         return self._scalers[key]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
