@@ -5,7 +5,8 @@ python benchmarks/engine_overhead.py --set network_g.num_feat=64 --set network_g
 python benchmarks/engine_overhead.py --memory 10000
 
 The bare loop is what one would write by hand: the same networks, losses, optimizers and averages, nothing around them.  Both
-train in turns, in blocks of some iterations, so that a machine that slows down slows both; the median block counts.
+train in turns, in short blocks, and each block is held against the one beside it, so that a machine that slows down slows
+both; the median of these ratios counts.
 """
 
 from __future__ import annotations
@@ -67,14 +68,14 @@ def seconds(step: Step, batch: Batch, its: range, device: torch.device) -> float
     return (time.perf_counter() - start) / len(its)
 
 
-def compare(steps: dict[str, Step], batch: Batch, blocks: int, length: int, device: torch.device) -> dict[str, float]:
-    """The median seconds of an iteration by loop, which take turns."""
+def compare(steps: dict[str, Step], batch: Batch, blocks: int, length: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of an iteration by loop and block; the loops take turns."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for block in range(blocks + 1):
         order = list(steps) if block % 2 else list(reversed(steps))
         for name in order:
             taken[name].append(seconds(steps[name], batch, range(1 + block * length, 1 + (block + 1) * length), device))
-    return {name: statistics.median(values[1:]) for name, values in taken.items()}  # the first block warms up
+    return {name: values[1:] for name, values in taken.items()}  # the first block warms up
 
 
 def memory(device: torch.device) -> float:
@@ -88,11 +89,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over options/debug/sr.yml")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--blocks", type=int, default=15, help="measurements of each loop (default: 15)")
-    parser.add_argument("--length", type=int, default=10, help="iterations of each (default: 10)")
-    parser.add_argument(
-        "--memory", type=int, default=0, metavar="N", help="instead, memory over N iterations of sr.yml as it is"
-    )
+    parser.add_argument("--blocks", type=int, default=60, help="measurements of each loop (default: 60)")
+    parser.add_argument("--length", type=int, default=4, help="iterations of each (default: 4)")
+    parser.add_argument("--memory", type=int, default=0, metavar="N", help="instead, memory over N iterations of it alone")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     options = load_options(SR, [*(() if arguments.memory else MEDIUM), "train.scheduler=~", *arguments.set])
@@ -111,9 +110,11 @@ def main() -> None:
         return
     bare = bare_loop(build_model(options, world), (0.0, 1.0))
     found = compare({"engine": model.step, "bare loop": bare}, batch, arguments.blocks, arguments.length, device)
-    for name, value in found.items():
-        print(f"{name}: {value * 1e3:.3f} ms an iteration")
-    print(f"the engine adds {found['engine'] / found['bare loop'] - 1:+.2%}")
+    for name, values in found.items():
+        print(f"{name}: {statistics.median(values) * 1e3:.3f} ms an iteration")
+    ratios = [engine / bare - 1 for engine, bare in zip(*found.values(), strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"the engine adds {middle:+.2%} (quartiles {low:+.2%} to {high:+.2%})")
 
 
 if __name__ == "__main__":
