@@ -280,9 +280,20 @@ def _speed_notes(method: type[Method], options: Options) -> list[str]:
         waiting = [k for k, o in train.optimizers.items() if not (optimizer_defaults(o, "fp16") | o.component).get("fused")]
         notes += [f"`train.{key}` is not fused: with fp16 each of its steps waits for the device" for key in waiting]
     if train.compile:
-        plain = [k for k in options.networks if schema.net_of(k) in method.differentiated_twice]
-        notes += [f"{key} is not compiled: its gradients are penalised, which compiled networks cannot have" for key in plain]
+        for key, network in options.networks.items():
+            built = build_unallocated(ARCHS, network.component, options)
+            if reason := why_not_compiled(schema.net_of(key), built, method):
+                notes.append(f"{key} is not compiled: {reason}")
     return notes
+
+
+def why_not_compiled(name: str, network: nn.Module, method: type[Method]) -> str | None:
+    """What `train.compile` would break in a network."""
+    if name in method.differentiated_twice:
+        return "its gradients are penalised, and compiled ones cannot be differentiated again"
+    if kind := next((type(m).__name__ for m in network.modules() if not getattr(m, "compilable", True)), None):
+        return f"{kind} gives wrong gradients when it is"
+    return None
 
 
 def _never_reached(method: type, options: Options) -> list[str]:

@@ -11,7 +11,14 @@ from torch import nn
 
 from facerestore.checkpoint import Checkpoint, load_weights, read_checkpoint
 from facerestore.config import Options
-from facerestore.config.checks import check_optimizer, image_range, normalisation, optimizer_class, optimizer_defaults
+from facerestore.config.checks import (
+    check_optimizer,
+    image_range,
+    normalisation,
+    optimizer_class,
+    optimizer_defaults,
+    why_not_compiled,
+)
 from facerestore.config.schema import NetworkOptions, net_of
 from facerestore.engine.distributed import World
 from facerestore.engine.schedules import Schedule, constant
@@ -38,7 +45,7 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
     losses = build_losses(options, world)
     method = build_method(options, networks, losses)
     if options.train and options.train.compile:
-        compile_networks(networks, method)
+        compile_networks(networks, method)  # when they are first called
     return TrainingModel(
         method=method,
         networks=networks,
@@ -153,10 +160,10 @@ def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Mo
 
 
 def compile_networks(networks: dict[str, nn.Module], method: Method) -> None:
-    """Have networks compiled when they are first called.  They stay the modules that they are, with the keys of their weights;
+    """Have networks compiled where that is possible.  They stay the modules that they are, with the keys of their weights;
     their averages, which pictures of any size pass through, are not compiled."""
     for name, network in networks.items():
-        if name not in method.differentiated_twice:
+        if why_not_compiled(name, network, type(method)) is None:
             network.compile()
 
 

@@ -81,7 +81,7 @@ class TrainingModel:
 
     def step(self, batch: Mapping[str, Any], it: int) -> dict[str, Tensor]:
         """The whole iteration `it` (from 1).  Returns its terms, detached and still on the device."""
-        torch.manual_seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
+        self._seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
         self._set_learning_rates(it)
         self.terms = {}
         slices = sliced(self._on_device(batch), self.slices.count)
@@ -191,6 +191,12 @@ class TrainingModel:
     def _uncompiled(self):
         """Pictures to restore come in many sizes, for each of which a compiled network would be compiled anew."""
         return torch.compiler.set_stance("force_eager") if self.recipe.compiled else nullcontext()
+
+    def _seed(self, seed: int) -> None:
+        """As torch.manual_seed, which notes the call's whole stack for every kind of device that is not in use."""
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def learning_rates(self) -> dict[str, float]:
         """The rate in force, by optimizer."""
