@@ -85,7 +85,11 @@ class TrainingModel:
         self._set_learning_rates(it)
         self.terms = {}
         slices = sliced(self._on_device(batch), self.slices.count)
-        self.slices.run(lambda i: self.method.step(slices[i], it))
+        try:
+            self.slices.run(lambda i: self.method.step(slices[i], it))
+        except BaseException:
+            self._abandon()
+            raise
         distributed.share_buffers((net for name, net in self.networks.items() if name not in self.frozen), self.world)
         for name, average in self.ema.items():
             update_average(average, self.networks[name], self.recipe.decay_at(it), self.recipe.ema_buffers)
@@ -98,13 +102,9 @@ class TrainingModel:
         scaler = self.loss_scales.of(updated)
         terms = Terms(partial(self._weigh, scaler))
         self._freeze_all_but(updated)
-        try:
-            with self.autocast(), scaled_gradients(self._scale(scaler)):
-                yield terms
-            terms.backward()
-        except BaseException:
-            self._thaw()
-            raise
+        with self.autocast(), scaled_gradients(self._scale(scaler)):
+            yield terms
+        terms.backward()
         self.slices.meet(names, terms, partial(self._end_phase, updated))
 
     def _scale(self, scaler: torch.amp.GradScaler) -> Tensor | None:
@@ -211,6 +211,12 @@ class TrainingModel:
         for name, parameters in self.trainable.items():
             for p in parameters:
                 p.requires_grad = name in updated
+
+    def _abandon(self) -> None:
+        """After an error: no gradient of a phase that did not come to its end is left to the next."""
+        self._thaw()
+        for p in (p for parameters in self.trainable.values() for p in parameters):
+            p.grad = None
 
     def _thaw(self) -> None:
         """Make trainable again what was so when the model was built."""

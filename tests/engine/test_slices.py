@@ -133,8 +133,9 @@ def test_an_error_in_one_slice_ends_the_step_and_the_next_one_works():
 
 def test_slices_that_go_different_ways_are_told():
     def plan(method, a, b, batch, it):
-        with method.phase("a" if batch.x.sum() > 0 else "b") as loss:
-            loss["l"] = a(batch.x).mean()
+        name, network = ("a", a) if batch.x.sum() > 0 else ("b", b)
+        with method.phase(name) as loss:
+            loss["l"] = network(batch.x).mean()
 
     with pytest.raises(RuntimeError, match="went different ways"):
         planned(plan, accumulate=2).step({"x": torch.tensor([[1.0] * 3, [-1.0] * 3])}, 1)
