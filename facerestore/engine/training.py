@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -85,8 +86,10 @@ class TrainingModel:
         self._set_learning_rates(it)
         self.terms = {}
         slices = sliced(self._on_device(batch), self.slices.count)
+        # Each slice finds what the method remembers as it was, and all of them assign the same.
+        methods = [self.method, *(copy.copy(self.method) for _ in slices[1:])]
         try:
-            self.slices.run(lambda i: self.method.step(slices[i], it))
+            self.slices.run(lambda i: methods[i].step(slices[i], it))
         except BaseException:
             self._abandon()
             raise

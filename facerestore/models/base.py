@@ -129,7 +129,11 @@ class Method(ABC):
         return {}
 
     def state(self) -> dict[str, Any]:
-        """What the method must remember from one iteration to the next, beside its networks."""
+        """What the method must remember from one iteration to the next, beside its networks.
+
+        It is kept in attributes that a step assigns (`self.mean = ...`) and does not change in place: the slices of an
+        accumulated batch walk side by side, and each must find it as it was.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
