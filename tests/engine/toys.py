@@ -24,6 +24,12 @@ class Planned(Method):
     def restore(self, batch, ema=True):
         return self.inference_network("net_a", ema)(batch.x)
 
+    def state(self):
+        return {"remembered": self.remembered}
+
+    def load_state(self, state):
+        self.remembered = state["remembered"]
+
 
 def planned(plan, optimizer=torch.optim.SGD, lr: float = 0.1, fused: bool | None = None, **recipe) -> TrainingModel:
     torch.manual_seed(0)
