@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -238,7 +239,65 @@ def _check_training(method: type, options: Options) -> list[str]:
             raise OptionError(f"{options.model_type} needs `{key}`: the optimizer of {listed(networks)}", ("train",))
         if key in train.optimizers and present.isdisjoint(networks):
             notes.append(f"`train.{key}` steps nothing: there is no {listed(networks)}")
-    return notes + check_schedule(options) + _never_reached(method, options)
+    _check_average(options)
+    return (
+        notes
+        + _check_slices(options)
+        + _speed_notes(method, options)
+        + check_schedule(options)
+        + _never_reached(method, options)
+    )
+
+
+def _check_average(options: Options) -> None:
+    train = options.train
+    if None not in (train.ema_decay, train.ema_half_life_kimg):
+        raise OptionError(
+            "`ema_decay` and `ema_half_life_kimg` say the same in two ways: give one", ("train", "ema_half_life_kimg")
+        )
+
+
+def _check_slices(options: Options) -> list[str]:
+    """Whether batches can be cut, and which networks see that they were."""
+    count, data = options.train.accumulate, options.datasets.get("train")
+    if count == 1 or data is None:
+        return []
+    if data.batch_size_per_gpu % count:
+        raise OptionError(
+            f"a batch of {data.batch_size_per_gpu} cannot be cut into {count} equal slices: choose a divisor of "
+            "`datasets.train.batch_size_per_gpu`",
+            ("train", "accumulate"),
+        )
+    rows = data.batch_size_per_gpu // count
+    return [
+        f"`train.accumulate`: the batch statistics of {key} ({network.type}) are those of slices of {rows}"
+        for key, network in options.networks.items()
+        if _has_batch_statistics(network, options)
+    ]
+
+
+def _has_batch_statistics(network: NetworkOptions, options: Options) -> bool:
+    built = build_unallocated(ARCHS, network.component, options)
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in built.modules())
+
+
+def _speed_notes(method: type[Method], options: Options) -> list[str]:
+    train, notes = options.train, []
+    if train.compile:
+        for key, network in options.networks.items():
+            built = build_unallocated(ARCHS, network.component, options)
+            if reason := why_not_compiled(schema.net_of(key), built, method):
+                notes.append(f"{key} is not compiled: {reason}")
+    return notes
+
+
+def why_not_compiled(name: str, network: nn.Module, method: type[Method]) -> str | None:
+    """What `train.compile` would break in a network."""
+    if name in method.differentiated_twice:
+        return "its gradients are penalised, and compiled ones cannot be differentiated again"
+    if kind := next((type(m).__name__ for m in network.modules() if not getattr(m, "compilable", True)), None):
+        return f"{kind} gives wrong gradients when it is"
+    return None
 
 
 def _never_reached(method: type, options: Options) -> list[str]:
@@ -263,13 +322,36 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
     return {n: c for n, c in found.items() if n not in ("Optimizer", "SparseAdam", "LBFGS", "Muon")}
 
 
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """torch's optimizer of that name, or any by its dotted name."""
+    known = optimizers()
+    if name in known:
+        return known[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        hint = nearest(name, known) or f" (it is one of {listed(sorted(known), 20)}, or `package.module.Class`)"
+        raise OptionError(f"there is no optimizer {name!r}{hint}", ("type",))
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, ValueError) as error:
+        raise OptionError(f"there is no optimizer {name!r}: {first_line(error)}", ("type",)) from None
+    if not (inspect.isclass(found) and issubclass(found, torch.optim.Optimizer)):
+        raise OptionError(f"{name!r} is no optimizer: it must be a class that derives from torch.optim.Optimizer", ("type",))
+    return found
+
+
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)  # wherever training may run
+
+
+def optimizer_defaults(optimizer: OptimizerOptions, precision: str) -> dict[str, Any]:
+    """What is in force where the section does not say it: with fp16, whose steps are skipped now and then, a fused step."""
+    said = any(optimizer.component.get(k) is not None for k in ("fused", "foreach"))
+    return {"fused": True} if precision == "fp16" and not said and optimizer_class(optimizer.type) in FUSED else {}
+
+
 def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
     """The keywords of an optimizer, bound against its signature."""
-    known = optimizers()
-    if optimizer.type not in known:
-        hint = nearest(optimizer.type, known) or f" (it is one of {listed(sorted(known), 20)})"
-        raise OptionError(f"there is no optimizer {optimizer.type!r}{hint}", ("train", key, "type"))
-    cls = known[optimizer.type]
+    cls = _at(("train", key), optimizer_class, optimizer.type)
     given = {k: v for k, v in optimizer.component.items() if k != "type"}
     bound = _at(("train", key), bind, optimizer_keywords(cls), given, optimizer.type, None, _names(OptimizerOptions))
     if optimizer.betas is not None and "betas" not in inspect.signature(cls).parameters:
@@ -284,8 +366,25 @@ def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
 def optimizer_keywords(cls: type[torch.optim.Optimizer]) -> list[Parameter]:
     """What an optimizer takes beside lr and betas (of Adafactor's eps, a pair, there is no need to speak)."""
     takes = inspect.signature(cls).parameters
+    if cls not in optimizers().values():
+        return _foreign_keywords(takes)
     known = {name: hint for name, hint in OPTIMIZER_KEYWORDS.items() if name in takes}
     return [Parameter(n, hint, takes[n].default, "") for n, hint in known.items() if not isinstance(takes[n].default, tuple)]
+
+
+def _foreign_keywords(takes: Mapping[str, inspect.Parameter]) -> list[Parameter]:
+    """All keywords of an optimizer that is not torch's, each of the type of its default."""
+    named = [p for p in list(takes.values())[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [Parameter(p.name, _type_of(p.default), p.default, "") for p in named if p.name not in ("lr", "betas")]
+
+
+def _type_of(default: Any) -> Any:
+    """What may be given where `default` may be left out."""
+    if isinstance(default, bool):
+        return bool
+    if isinstance(default, (int, float)):
+        return float if isinstance(default, float) else int | float
+    return type(default) if isinstance(default, (str, list, tuple)) else Any
 
 
 def check_schedule(options: Options) -> list[str]:

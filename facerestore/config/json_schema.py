@@ -103,9 +103,16 @@ class _File:
     def network_paths(self) -> list[Parameter]:
         return [p for network in sorted(known_networks()) for _, p in schema.path_keys(network).values()]
 
+    def optimizer(self) -> Json:
+        """One of torch's, checked by its keywords, or another by its dotted name, of whose keywords nothing is known here."""
+        own = own_fields(schema.OptimizerOptions)
+        foreign = {"type": "object", "properties": self.keys(own), "required": _required(own) if self.whole else []}
+        dotted = {"properties": {"type": {"type": "string", "pattern": r"\."}}, "required": ["type"]}
+        return {"if": dotted, "then": foreign, "else": _choice("optimizer", list(optimizers()), self.whole)}
+
     def train(self) -> Json:
         steps = self.method.optimizer_networks
-        more = {key: _choice("optimizer", list(optimizers()), self.whole) for key in steps}
+        more = {key: self.optimizer() for key in steps}
         more["scheduler"] = _or_null(_choice(SCHEDULES.kind, SCHEDULES.names(), self.whole))
         return self.section(schema.TrainOptions, "train", more | self.keywords)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facerestore.config import schema
-from facerestore.config.checks import normalisation, optimizer_keywords, optimizers
+from facerestore.config.checks import normalisation, optimizer_class, optimizer_defaults, optimizer_keywords
 from facerestore.config.schema import Options
 from facerestore.config.tree import to_yaml
 from facerestore.registry import ARCHS, DATASETS, METRICS, MODELS, SCHEDULES, Parameter, Registry, check_value, parameters_of
@@ -101,20 +101,21 @@ def _paths(options: Options) -> Section:
 def _train(options: Options, betas: Mapping[str, tuple[float, float]]) -> Section:
     train, given = options.train, options.raw["train"]
     section = _own(train, given)
-    if train.ema_decay is None:
+    if train.ema_decay is None and train.ema_half_life_kimg is None:
         section["ema_decay"] = Default(MODELS.get(options.model_type).ema_decay)
     if train.scheduler is not None:
         section["scheduler"] = _component(SCHEDULES, train.scheduler, options.inherited)
     for key, optimizer in train.optimizers.items():
-        section[key] = _own(optimizer, given[key]) | _optimizer_keywords(optimizer)
+        section[key] = _own(optimizer, given[key]) | _optimizer_keywords(optimizer, train.precision)
         if optimizer.betas is None and key in betas:
             section[key]["betas"] = Default(betas[key])
     own = [p for p in parameters_of(MODELS.get(options.model_type)) if p.name not in options.val.method]
     return section | _keywords([p for p in own if not _is_network(p)], train.method, options.inherited)
 
 
-def _optimizer_keywords(optimizer: schema.OptimizerOptions) -> Section:
-    return _keywords(optimizer_keywords(optimizers()[optimizer.type]), optimizer.component)
+def _optimizer_keywords(optimizer: schema.OptimizerOptions, precision: str) -> Section:
+    keywords = _keywords(optimizer_keywords(optimizer_class(optimizer.type)), optimizer.component)
+    return keywords | {k: Default(v) for k, v in optimizer_defaults(optimizer, precision).items()}
 
 
 def _method_keywords(names: Collection[str], options: Options) -> list[Parameter]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from facerestore.registry import NEVER, Parameter, Period, parameters_of
+from facerestore.registry import NEVER, Iteration, Parameter, Period, parameters_of
 
 # Upper bounds lie far beyond what is used: they catch a slip of the hand.
 Count = Annotated[int, Meta(ge=1, le=65_536)]
@@ -84,7 +84,7 @@ class OptimizerOptions:
     """One `optim_X` section.  All other keys are the optimizer's own (`weight_decay`, `eps`, `amsgrad`, ...).
 
     Args:
-        type: a class of torch.optim
+        type: a class of torch.optim, or any other optimizer as `package.module.Class`
         lr: learning rate
         betas: coefficients of Adam's running averages; the method's published ones by default
     """
@@ -104,27 +104,35 @@ class TrainOptions:
         warmup_iter: iterations over which the learning rate rises linearly to its value; -1 for none
         scheduler: how the learning rate falls; constant by default
         ema_decay: decay of the moving average of the generator's weights; 0 for none; the method's published one by default
+        ema_half_life_kimg: in place of the decay, thousands of pictures after which a weight counts half in the average
+        ema_start_iter: iterations up to which the average is the network itself
         randomize_noise: whether a StyleGAN2 decoder draws new noise in training
         clip_grad_norm: upper bound on the norm of each phase's gradient
-        precision: arithmetic of the forward pass
+        precision: arithmetic of the forward pass; fp16 scales each phase's loss, and skips what follows an overflow
         channels_last: whether pictures lie in memory channel by channel within each pixel
         skip_limit: how many iterations in a row may be skipped, as a loss or gradient is not finite, before the training goes
             back to its last checkpoint
         loss_limit: absolute value of a loss beyond which the training goes back to its last checkpoint; none by default
         rollback_limit: how often it goes back to the same checkpoint before it ends
+        accumulate: equal slices in which each batch is worked through one after the other, with the memory of one
+        compile: whether networks are compiled (torch.compile), except where a method differentiates them twice
     """
 
     total_iter: Annotated[int, Meta(ge=1, le=10**9)]
     warmup_iter: Annotated[int, Meta(ge=-1, le=NEVER, extra={"iterations": "after"})] = -1
     scheduler: Component | None = None
     ema_decay: Decay | None = None
+    ema_half_life_kimg: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    ema_start_iter: Iteration = 0
     randomize_noise: bool = True
     clip_grad_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     skip_limit: Count = 10
     loss_limit: Annotated[float, Meta(gt=0, le=1e30)] | None = None
     rollback_limit: Annotated[int, Meta(ge=0, le=1000)] = 3
+    accumulate: Count = 1
+    compile: bool = False
     optimizers: dict[str, OptimizerOptions] = derived()
     method: dict[str, Any] = derived()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from facerestore.data.batch import Batch
+from facerestore.errors import UserError
 
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std by channel, of values in [0, 1]
 
@@ -24,6 +25,27 @@ def upload(batch: Mapping[str, Any], device: torch.device, mean: Sequence[float]
                 value = _normalised(value, mean, std)
         moved[key] = value
     return moved
+
+
+def sliced(batch: Batch, count: int) -> list[Batch]:
+    """A batch cut into `count` batches, by its samples.
+
+    Raises:
+        UserError: it cannot be cut into equal parts
+    """
+    if count == 1:
+        return [batch]
+    whole = next(len(v) for v in batch.values() if isinstance(v, Tensor) and v.dim())
+    if whole % count:
+        raise UserError(f"`train.accumulate`: a batch of {whole} cannot be cut into {count} equal slices")
+    rows = whole // count
+    parts = [slice(i * rows, (i + 1) * rows) for i in range(count)]
+    return [Batch({k: v[part] if _has_rows(v, whole) else v for k, v in batch.items()}) for part in parts]
+
+
+def _has_rows(value: Any, count: int) -> bool:
+    """Whether a batch's entry has something for each of `count` samples."""
+    return (isinstance(value, list) or (isinstance(value, Tensor) and value.dim() > 0)) and len(value) == count
 
 
 def _normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

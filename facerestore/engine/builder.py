@@ -11,7 +11,14 @@ from torch import nn
 
 from facerestore.checkpoint import Checkpoint, load_weights, read_checkpoint
 from facerestore.config import Options
-from facerestore.config.checks import check_optimizer, image_range, normalisation
+from facerestore.config.checks import (
+    check_optimizer,
+    image_range,
+    normalisation,
+    optimizer_class,
+    optimizer_defaults,
+    why_not_compiled,
+)
 from facerestore.config.schema import NetworkOptions, net_of
 from facerestore.engine.distributed import World
 from facerestore.engine.schedules import Schedule, constant
@@ -37,12 +44,14 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
         networks[name].requires_grad_(False)
     losses = build_losses(options, world)
     method = build_method(options, networks, losses)
+    if options.train and options.train.compile:
+        compile_networks(networks, method)  # when they are first called
     return TrainingModel(
         method=method,
         networks=networks,
         losses=losses,
         optimizers=build_optimizers(options, method, networks),
-        recipe=build_recipe(options, method),
+        recipe=build_recipe(options, method, world),
         world=world,
         normalisation=normalisation(options.datasets["train"]) if "train" in options.datasets else PLAIN,
         frozen=frozen,
@@ -141,8 +150,8 @@ def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Mo
         groups = [(p, factor) for p, factor in method.parameter_groups(key, mine) if p]
         if not groups:
             raise OptionError(f"`{key}` has nothing to train: its networks are frozen", ("train", key))
-        cls = getattr(torch.optim, section.type)
-        keywords = check_optimizer(key, section)
+        cls = optimizer_class(section.type)
+        keywords = optimizer_defaults(section, options.train.precision) | check_optimizer(key, section)
         if "betas" in inspect.signature(cls).parameters:
             keywords["betas"] = section.betas or method.default_betas(key)
         rates = [{"params": p, "lr": section.lr * factor, "initial_lr": section.lr * factor} for p, factor in groups]
@@ -150,7 +159,24 @@ def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Mo
     return optimizers
 
 
-def build_recipe(options: Options, method: Method) -> Recipe:
+def compile_networks(networks: dict[str, nn.Module], method: Method) -> None:
+    """Have networks compiled where that is possible.  They stay the modules that they are, with the keys of their weights;
+    their averages, which pictures of any size pass through, are not compiled."""
+    for name, network in networks.items():
+        if why_not_compiled(name, network, type(method)) is None:
+            network.compile()
+
+
+def averaging_decay(options: Options, method: Method, world: World) -> float:
+    """The averages' decay in one iteration."""
+    train = options.train
+    if train.ema_half_life_kimg is None:
+        return method.ema_decay if train.ema_decay is None else train.ema_decay
+    batch = options.datasets["train"].batch_size_per_gpu * world.size if "train" in options.datasets else 1
+    return 0.5 ** (batch / (1000 * train.ema_half_life_kimg))
+
+
+def build_recipe(options: Options, method: Method, world: World) -> Recipe:
     train = options.train
     if train is None:
         return Recipe(seed=options.manual_seed)
@@ -158,12 +184,15 @@ def build_recipe(options: Options, method: Method) -> Recipe:
         seed=options.manual_seed,
         schedule=build_schedule(options),
         warmup_iter=train.warmup_iter,
-        ema_decay=method.ema_decay if train.ema_decay is None else train.ema_decay,
+        ema_decay=averaging_decay(options, method, world),
+        ema_start_iter=train.ema_start_iter,
         ema_buffers=not options.legacy,
         clip_grad_norm=train.clip_grad_norm,
         precision=train.precision,
         channels_last=train.channels_last,
         loss_limit=train.loss_limit,
+        accumulate=train.accumulate,
+        compiled=train.compile,
     )
 
 

@@ -108,12 +108,13 @@ def _print_training_memory(model: TrainingModel, options: Options) -> None:
         print(f"  without them: {bytes_text(sum(always.values()))}")
         return
     try:
-        phases = _phases(model, section.batch_size_per_gpu, shapes, options)
+        phases = _phases(model, section.batch_size_per_gpu // options.train.accumulate, shapes, options)
     except NEEDS_CONTENT as error:
         print(f"  activations: unknown, as an iteration of {options.model_type} needs real data ({first_line(error)})")
         print(f"  without them: {bytes_text(sum(always.values()))}")
         return
-    print(f"  batches of {section.batch_size_per_gpu} ({shapes_text(shapes)}), {options.train.precision}:")
+    slices = f" in {options.train.accumulate} slices" if options.train.accumulate > 1 else ""
+    print(f"  batches of {section.batch_size_per_gpu}{slices} ({shapes_text(shapes)}), {options.train.precision}:")
     for what, value in phases.peaks.items():
         print(f"    phase {what}: {bytes_text(value)}, with gradients of {bytes_text(phases.gradients[what])}")
     print(f"  at its highest: {bytes_text(sum(always.values()) + phases.peak)}")

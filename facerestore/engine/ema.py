@@ -21,7 +21,7 @@ def update_average(
 
     Without its buffers (`buffers=False`, as published) the average of a network with batch normalisation is another network:
     its statistics never leave their start.  Counters and other whole numbers are copied.  Where the flag `skipping` is set, the
-    average stays as it is; the host need not know.
+    average stays as it is; the host need not know.  Without a decay it is the network, to the bit: skipped or not.
     """
     mine, theirs = list(average.parameters()), list(network.parameters())
     if buffers:
@@ -31,7 +31,7 @@ def update_average(
                 theirs.append(live)
             else:
                 own.copy_(live)
-    if skipping is None:
+    if skipping is None or decay == 0:
         torch._foreach_lerp_(mine, theirs, 1 - decay)
     elif mine:
         change = torch._foreach_sub(theirs, mine)

@@ -86,7 +86,7 @@ class Guard:
         Fused Adam looks at the flag itself.  Around any other optimizer everything that it changes is kept for as long as the
         step takes; its counters on the host, which the device's flag does not reach, count a skipped step.
         """
-        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(g["fused"] for g in optimizer.param_groups):
+        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(g.get("fused") for g in optimizer.param_groups):
             optimizer.grad_scale, optimizer.found_inf = None, self.skipping.float()
             optimizer.step()
             del optimizer.grad_scale, optimizer.found_inf

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from facerestore.files import atomic_write
@@ -104,6 +106,14 @@ def read_curves(folder: str | os.PathLike) -> Curves:
         for name, value in record["values"].items():
             chart.setdefault(name, []).append((record["iter"], value))
     return curves
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that were in use so far: tensors on a GPU, the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def bytes_text(count: float) -> str:

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from facerestore.config import Options
+from facerestore.config.checks import FUSED, optimizer_class
 from facerestore.data.batch import Batch
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
@@ -155,13 +156,17 @@ def _batch(size: int, shapes: Shapes) -> Batch:
 
 
 def _without_files(options: Options) -> Options:
-    """The options with 'random' for every file of weights; without `fused` optimizers, which want memory at once."""
+    """The options with 'random' for every file of weights, batches in one slice, networks that are not compiled; without
+    `fused` optimizers, which want memory at once."""
 
     def unfused(component: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in component.items() if k != "fused"}
+        bare = {k: v for k, v in component.items() if k != "fused"}
+        return bare | ({"fused": False} if optimizer_class(component["type"]) in FUSED else {})
 
     train = options.train and replace(
         options.train,
+        accumulate=1,
+        compile=False,
         method=_losses_without_files(options.train.method, options),
         optimizers={k: replace(o, component=unfused(o.component)) for k, o in options.train.optimizers.items()},
     )

@@ -43,6 +43,7 @@ def save_training(
     state = {
         "iter": it,
         "optimizers": {k: {"type": type(o).__name__, **o.state_dict()} for k, o in model.optimizers.items()},
+        "loss_scales": model.loss_scales.state_dict(),
         "method": model.method.state(),
         "models": checksums,
         "world_size": model.world.size,
@@ -86,6 +87,7 @@ def resume_training(
         if key not in state["optimizers"]:
             raise CheckpointError(f"{state_file}: holds no {key}, which these options train")
         _load_optimizer(key, optimizer, state["optimizers"][key], state_file)
+    model.loss_scales.load_state_dict(state.get("loss_scales", {}))  # states of before there were any have none
     model.method.load_state(state["method"])
     model.passed_over = state.get("passed_over", 0)  # states of older versions know none
     _tell_changes(json.loads(state["options"]), json.loads(json.dumps(raw_options)))

@@ -34,7 +34,16 @@ from facerestore.engine.evaluation import (
     log_means,
     page,
 )
-from facerestore.engine.logs import CurveWriter, logger, number, progress_bar, read_curves, start_logging
+from facerestore.engine.logs import (
+    CurveWriter,
+    bytes_text,
+    logger,
+    number,
+    peak_memory,
+    progress_bar,
+    read_curves,
+    start_logging,
+)
 from facerestore.engine.measuring import build_metrics
 from facerestore.engine.recovery import Recovery
 from facerestore.engine.resume import latest_state, resume_training, save_training, saved_iterations
@@ -239,7 +248,8 @@ class Run:
         if curves:
             curves.write(it, "losses", finite)
             curves.write(it, "learning rates", rates)
-        bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data", refresh=False)
+        memory = bytes_text(peak_memory(self.world.device))
+        bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data, {memory} at most", refresh=False)
         lr = ", ".join(f"{key.replace('optim', 'lr')} {rate:.2e}" for key, rate in rates.items())
         left = timedelta(seconds=round((self.options.train.total_iter - it) / speed))
         losses = ", ".join(f"{k} {number(v)}" for k, v in values.items())

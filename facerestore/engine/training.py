@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,12 +14,15 @@ from torch import Tensor, nn
 
 from facerestore.data.batch import Batch
 from facerestore.engine import distributed
-from facerestore.engine.batches import Normalisation, upload
+from facerestore.engine.batches import Normalisation, sliced, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.ema import averaged_copy, update_average
 from facerestore.engine.guard import Guard
+from facerestore.engine.scaling import Gradients, LossScales
 from facerestore.engine.schedules import Schedule, constant, learning_rate
 from facerestore.engine.seeds import seed_of
+from facerestore.engine.slices import Slices
+from facerestore.losses.regularizers import scaled_gradients
 from facerestore.models.base import Method, Terms
 
 PLAIN: Normalisation = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # to [0, 1]
@@ -32,10 +37,17 @@ class Recipe:
     warmup_iter: int = -1
     ema_decay: float = 0.0
     ema_buffers: bool = True
+    ema_start_iter: int = 0
     clip_grad_norm: float | None = None
     precision: str = "fp32"
     channels_last: bool = False
     loss_limit: float | None = None
+    accumulate: int = 1  # slices of a batch
+    compiled: bool = False  # whether the networks were, for the shapes of training
+
+    def decay_at(self, it: int) -> float:
+        """The averages' decay in iteration `it`: up to the first that counts they are the networks themselves."""
+        return self.ema_decay if it > self.ema_start_iter else 0.0
 
 
 @dataclass
@@ -60,6 +72,8 @@ class TrainingModel:
         self.terms: dict[str, Tensor] = {}
         self.passed_over = 0  # batches that the training did not go back to when it went back
         self.guard = Guard(self.world.device, self.recipe.loss_limit)
+        self.slices = Slices(self.recipe.accumulate, self.world.device)
+        self.loss_scales = LossScales(self.world.device, self.recipe.precision == "fp16")
         names = [n for n in self.method.averaged if n in self.networks] if self.recipe.ema_decay > 0 else []
         self.ema = {n: averaged_copy(self.networks[n]) for n in names}
         self.method.engine = self
@@ -72,19 +86,29 @@ class TrainingModel:
 
     def step(self, batch: Mapping[str, Any], it: int) -> dict[str, Tensor]:
         """The whole iteration `it` (from 1).  Returns its terms, detached and still on the device."""
-        torch.manual_seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
+        self._seed(seed_of(self.recipe.seed, it, self.world.rank))  # dropout and the like
         self._set_learning_rates(it)
         self.terms = {}
         self.guard.begin(it)
         trained = [net for name, net in self.networks.items() if name not in self.frozen]
         with self.guard.protecting([b for net in trained for b in net.buffers()]), self._remembering():
-            self.method.step(self._on_device(batch), it)
+            self._run_slices(sliced(self._on_device(batch), self.slices.count), it)
             distributed.share_buffers(trained, self.world)
+        decay = self.recipe.decay_at(it)
         for name, average in self.ema.items():
-            decay = self.recipe.ema_decay
             update_average(average, self.networks[name], decay, self.recipe.ema_buffers, self.guard.skipping)
         self.guard.end()
         return self.terms
+
+    def _run_slices(self, slices: Sequence[Batch], it: int) -> None:
+        """Walk the slices of the batch through the method."""
+        # Each slice finds what the method remembers as it was, and all of them assign the same.
+        methods = [self.method, *(copy.copy(self.method) for _ in slices[1:])]
+        try:
+            self.slices.run(lambda i: methods[i].step(slices[i], it))
+        except BaseException:
+            self._abandon()
+            raise
 
     @contextmanager
     def _remembering(self) -> Iterator[None]:
@@ -100,26 +124,47 @@ class TrainingModel:
     def phase(self, *names: str) -> Iterator[Terms]:
         """See :meth:`facerestore.models.base.Method.phase`."""
         updated = ["net_" + n for n in names]
-        parameters = [p for n in updated for p in self.trainable[n]]
-        terms = Terms()
-        with self._only_trainable(updated):
-            with self.autocast():
-                yield terms
-            terms.backward()
-        if terms:
-            self.guard.see_terms(terms, [p.grad for p in parameters if p.grad is not None])
-            self._update(updated, parameters)
-        self.terms |= {k: v.detach() for k, v in (terms | terms.log).items()}
+        scaler = self.loss_scales.of(updated)
+        terms = Terms(partial(self._weigh, scaler))
+        self._freeze_all_but(updated)
+        with self.autocast(), scaled_gradients(self._scale(scaler)):
+            yield terms
+        terms.backward()
+        self.slices.meet(names, terms, partial(self._end_phase, updated))
 
-    def _update(self, updated: list[str], parameters: list[nn.Parameter]) -> None:
-        """Exchange and clip the gradients of `parameters` and step their optimizers."""
+    def _scale(self, scaler: torch.amp.GradScaler) -> Tensor | None:
+        return scaler.scale(torch.ones((), device=self.world.device)) if scaler.is_enabled() else None
+
+    def _weigh(self, scaler: torch.amp.GradScaler, total: Tensor) -> Tensor:
+        """A slice's part of the whole batch's loss, scaled where the arithmetic needs it."""
+        return scaler.scale(total if self.slices.count == 1 else total / self.slices.count)
+
+    def _end_phase(self, updated: list[str], slices: list[Terms]) -> None:
+        """Update the networks, once the gradients of all slices are there, and note the terms."""
+        self._thaw()
+        terms = mean_of_all(slices)
+        if terms:
+            self._update(updated, terms)
+        self.terms |= terms | mean_of_all([s.log for s in slices])
+
+    def _update(self, updated: list[str], terms: Mapping[str, Tensor]) -> None:
+        """Exchange, unscale and clip the gradients that `terms` left in the `updated` networks; step their optimizers."""
+        parameters = [p for n in updated for p in self.trainable[n]]
+        self.guard.see_terms(terms, [p.grad for p in parameters if p.grad is not None])
         distributed.exchange_gradients(parameters, self.world)
-        self.guard.see_gradients({n: [p.grad for p in self.trainable[n] if p.grad is not None] for n in updated})
+        scaler = self.loss_scales.of(updated)
+        scaled = scaler.is_enabled() and any(p.grad is not None for p in parameters)
+        if scaled:
+            scaler.unscale_(Gradients(parameters))
+        by_network = {n: [p.grad for p in self.trainable[n] if p.grad is not None] for n in updated}
+        self.guard.see_gradients(by_network, scaled)
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
         for key, networks in self.method.optimizer_networks.items():
             if key in self.optimizers and not set(networks).isdisjoint(updated):
                 self.guard.step(self.optimizers[key])
+        if scaled:
+            scaler.update()
         for p in parameters:  # an optimizer that steps several networks must not find this phase's gradients again
             p.grad = None
 
@@ -127,8 +172,10 @@ class TrainingModel:
         """See :meth:`facerestore.models.base.Method.draw`."""
         device, rows = self.world.device, shape[0]
         generator = torch.Generator(device).manual_seed(seed_of(self.recipe.seed, it, name))
-        whole = torch.randn((rows * self.world.size, *shape[1:]), generator=generator, device=device)
-        return whole[rows * self.world.rank : rows * (self.world.rank + 1)]
+        parts = self.world.size * self.slices.count
+        part = self.world.rank * self.slices.count + self.slices.current
+        whole = torch.randn((rows * parts, *shape[1:]), generator=generator, device=device)
+        return whole[rows * part : rows * (part + 1)]
 
     def draw_shared(self, name: str, shape: Sequence[int], it: int) -> Tensor:
         """See :meth:`facerestore.models.base.Method.draw_shared`."""
@@ -137,7 +184,7 @@ class TrainingModel:
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
         """See :meth:`facerestore.models.base.Method.mean_over_processes`."""
-        return distributed.mean(value, self.world)
+        return self.slices.meet("mean", value.detach(), lambda values: distributed.mean(mean_of(values), self.world))
 
     def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
         """The restored pictures of a batch, in the data set's range."""
@@ -155,7 +202,7 @@ class TrainingModel:
         was_training = any(n.training for n in self.networks.values())
         self.train(False)
         try:
-            with torch.no_grad(), self.autocast():
+            with torch.no_grad(), self.autocast(), self._uncompiled():
                 yield
         finally:
             self.train(was_training)
@@ -163,7 +210,17 @@ class TrainingModel:
     def autocast(self):
         if self.recipe.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.world.device.type, torch.bfloat16)
+        return torch.autocast(self.world.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.recipe.precision])
+
+    def _uncompiled(self):
+        """Pictures to restore come in many sizes, for each of which a compiled network would be compiled anew."""
+        return torch.compiler.set_stance("force_eager") if self.recipe.compiled else nullcontext()
+
+    def _seed(self, seed: int) -> None:
+        """As torch.manual_seed, which notes the call's whole stack for every kind of device that is not in use."""
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def learning_rates(self) -> dict[str, float]:
         """The rate in force, by optimizer."""
@@ -174,17 +231,20 @@ class TrainingModel:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.recipe.schedule, it, group["initial_lr"], self.recipe.warmup_iter)
 
-    @contextmanager
-    def _only_trainable(self, updated: list[str]) -> Iterator[None]:
-        """Freeze every network that is not `updated`; thaw afterwards what was trainable when the model was built."""
-        others = [p for n, ps in self.trainable.items() if n not in updated for p in ps]
-        for p in others:
-            p.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for p in others:
-                p.requires_grad_(True)
+    def _freeze_all_but(self, updated: list[str]) -> None:
+        for name, parameters in self.trainable.items():
+            for p in parameters:
+                p.requires_grad = name in updated
+
+    def _abandon(self) -> None:
+        """After an error: no gradient of a phase that did not come to its end is left to the next."""
+        self._thaw()
+        for p in (p for parameters in self.trainable.values() for p in parameters):
+            p.grad = None
+
+    def _thaw(self) -> None:
+        """Make trainable again what was so when the model was built."""
+        self._freeze_all_but(list(self.trainable))
 
     def _on_device(self, batch: Mapping[str, Any]) -> Batch:
         """The batch on the device, pictures that travelled as bytes in the range that the networks are trained in."""
@@ -194,3 +254,13 @@ class TrainingModel:
                 if isinstance(value, Tensor) and value.dim() == 4:
                     moved[key] = value.contiguous(memory_format=torch.channels_last)
         return moved
+
+
+def mean_of(values: list[Tensor]) -> Tensor:
+    """The mean of the slices' values."""
+    return values[0] if len(values) == 1 else torch.stack(values).mean(0)
+
+
+def mean_of_all(slices: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The means of the slices' values by name, detached."""
+    return {k: mean_of([values[k].detach() for values in slices]) for k in slices[0]}

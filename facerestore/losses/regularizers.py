@@ -6,11 +6,38 @@ so that they can be back-propagated in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
+
+_scale: ContextVar[Tensor | None] = ContextVar("_scale", default=None)
+
+
+@contextmanager
+def scaled_gradients(scale: Tensor | None) -> Iterator[None]:
+    """Within, gradients that a loss is made of are computed `scale` times as large, and divided by it again in float32.
+
+    In float16 they would vanish, just as those of the loss itself; its scale serves both, so that one that is too large
+    for either of them is lowered.
+    """
+    token = _scale.set(scale)
+    try:
+        yield
+    finally:
+        _scale.reset(token)
+
+
+def gradient_of(output: Tensor, of: Tensor, **keywords: Any) -> Tensor:
+    """d output / d of in float32; `keywords` are those of torch.autograd.grad."""
+    scale = _scale.get()
+    if scale is None:
+        return torch.autograd.grad(output, of, **keywords)[0].float()
+    return torch.autograd.grad(output.float() * scale, of, **keywords)[0].float() / scale
 
 
 def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
@@ -23,8 +50,8 @@ def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
         real_logits: the discriminator's logits of `real_images`, (N, ...)
         real_images: (N, C, H, W), with requires_grad set before the discriminator saw them
     """
-    (gradient,) = torch.autograd.grad(real_logits.float().sum(), real_images, create_graph=True)
-    return gradient.float().square().flatten(1).sum(1).mean()
+    gradient = gradient_of(real_logits.float().sum(), real_images, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
 
 
 def gradient_penalty(
@@ -48,8 +75,7 @@ def gradient_penalty(
         legacy: the norm of each pixel over its channels, as in BasicSR, instead of over all but the batch
     """
     between = (alpha * real + (1 - alpha) * fake).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminate(between).float().sum(), between, create_graph=True)
-    gradient = gradient.float()
+    gradient = gradient_of(discriminate(between).float().sum(), between, create_graph=True)
     if weight is not None:
         gradient = gradient * weight
     norm = vector_norm(gradient, dim=1 if legacy else (1, 2, 3))
@@ -80,8 +106,8 @@ def path_length_penalty(
     """
     height, width = images.shape[-2:]
     projection = (images.float() * noise).sum() / (height * width) ** 0.5
-    (gradient,) = torch.autograd.grad(projection, latents, create_graph=True)
-    lengths = vector_norm(gradient.float(), dim=(1, 2)) / latents.shape[1] ** 0.5
+    gradient = gradient_of(projection, latents, create_graph=True)
+    lengths = vector_norm(gradient, dim=(1, 2)) / latents.shape[1] ** 0.5
     mean = mean_path_length + decay * (lengths.mean() - mean_path_length)
     return (lengths - mean).square().mean(), lengths.mean().detach(), mean.detach()
 
@@ -101,9 +127,7 @@ def adaptive_weight(recon_loss: Tensor, gan_loss: Tensor, last_layer: Tensor, ma
     Returns:
         a detached scalar
     """
-    of_recon, of_gan = (
-        vector_norm(torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float()) for loss in (recon_loss, gan_loss)
-    )
+    of_recon, of_gan = (vector_norm(gradient_of(loss, last_layer, retain_graph=True)) for loss in (recon_loss, gan_loss))
     return (of_recon / (of_gan + 1e-4)).clamp(0, max_weight)
 
 

@@ -7,7 +7,7 @@ the engine around each phase.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
@@ -25,10 +25,14 @@ class Terms(dict[str, Tensor]):
     """The loss terms of a phase, which are summed and back-propagated; `log` holds values that are only reported.
 
     A name that stands in both is minimised by the one and reported as the other (a term without its weight, say).
+
+    Args:
+        weigh: what the engine makes of a sum before it is back-propagated (its share of a batch, its scale)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
+        self._weigh = weigh
         self.log: dict[str, Tensor] = {}
         self._done: set[str] = set()
 
@@ -47,7 +51,8 @@ class Terms(dict[str, Tensor]):
         before where the next term needs a graph of its own."""
         pending = {name: term for name, term in self.items() if name not in self._done}
         if pending:
-            torch.stack([term.float() for term in pending.values()]).sum().backward()
+            total = torch.stack([term.float() for term in pending.values()]).sum()
+            (self._weigh(total) if self._weigh else total).backward()
             self._done |= pending.keys()
             self.update({name: term.detach() for name, term in pending.items()})
 
@@ -92,6 +97,7 @@ class Method(ABC):
     minimises_one_of: ClassVar[tuple[str, ...]] = ()  # losses of which training needs at least one
     reads: ClassVar[tuple[str, ...]] = ("lq", "gt")  # what training batches must hold
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
+    differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
 
     engine: Engine  # set by the engine when the method is built
 
@@ -123,7 +129,11 @@ class Method(ABC):
         return {}
 
     def state(self) -> dict[str, Any]:
-        """What the method must remember from one iteration to the next, beside its networks."""
+        """What the method must remember from one iteration to the next, beside its networks.
+
+        It is kept in attributes that a step assigns (`self.mean = ...`) and does not change in place: the slices of an
+        accumulated batch walk side by side, and each must find it as it was.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -148,7 +158,8 @@ class Method(ABC):
         return self.engine.draw_shared(name, shape, it)
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
-        """`value` averaged over all processes: for running means that all must agree on.  Has no gradient."""
+        """`value` averaged over all processes, and over the slices of an accumulated batch: for running means that all must
+        agree on.  Has no gradient."""
         return self.engine.mean_over_processes(value)
 
     def inference_network(self, name: str, ema: bool) -> nn.Module:

@@ -11,6 +11,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBUG = ROOT / "options" / "debug"
+QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
 
 
 def program(name: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:

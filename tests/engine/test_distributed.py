@@ -13,12 +13,21 @@ from tests.engine.runs import DEBUG, processes, program, weights
 SETTINGS = ["--set", "train.total_iter=5", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
 
 
+RRDBNET = "network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, num_grow_ch: 4}"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["sr.yml", "srgan.yml"])
-def test_two_processes_are_one(tmp_path, options):
-    one = program("train.py", "-opt", DEBUG / options, *SETTINGS, "--set", "name=one", cwd=tmp_path)
-    two = processes(2, "-opt", DEBUG / options, *SETTINGS, "--set", "name=two", "--launcher", "pytorch",
-                    "--set", "datasets.train.batch_size_per_gpu=2", cwd=tmp_path)  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "more", "accumulate"),
+    [("sr.yml", [], 1), ("srgan.yml", [], 1), ("sr.yml", [RRDBNET], 1), ("sr.yml", [RRDBNET, "train.clip_grad_norm=0.1"], 2)],
+    ids=["MSRResNet", "SRGAN", "RRDBNet", "RRDBNet in slices, clipped"],
+)
+def test_two_processes_are_one(tmp_path, options, more, accumulate):
+    settings = [*SETTINGS, *(word for override in more for word in ("--set", override))]
+    one = program("train.py", "-opt", DEBUG / options, *settings, "--set", "name=one", cwd=tmp_path)
+    two = processes(2, "-opt", DEBUG / options, *settings, "--set", "name=two", "--launcher", "pytorch",
+                    "--set", "datasets.train.batch_size_per_gpu=2", "--set", f"train.accumulate={accumulate}",
+                    cwd=tmp_path)  # fmt: skip
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     alone, together = (weights(tmp_path / "experiments" / n, 5) for n in ("one", "two"))

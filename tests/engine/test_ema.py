@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from facerestore.config import load_options
+from facerestore.engine import build_model
+from facerestore.engine.distributed import World
 from facerestore.engine.ema import averaged_copy, update_average
+from facerestore.errors import OptionError
 from tests import parity
+from tests.engine.runs import DEBUG
+from tests.engine.toys import planned, weights
 
 CASE, STORED = parity.load("train_ema")
 
@@ -58,3 +64,30 @@ def test_the_copy_is_frozen_and_of_its_own():
     assert not average.training and not any(p.requires_grad for p in average.parameters())
     live[0].weight.data.fill_(0)
     assert average[0].weight.abs().sum() > 0
+
+
+def test_a_half_life_in_thousands_of_pictures():
+    """Two batches of four are a half-life of eight pictures: the start then counts half."""
+    model = build_model(load_options(DEBUG / "sr.yml", ["train.ema_decay=~", "train.ema_half_life_kimg=0.008"]))
+    assert model.recipe.ema_decay**2 == pytest.approx(0.5)
+    two = build_model(load_options(DEBUG / "sr.yml", ["train.ema_decay=~", "train.ema_half_life_kimg=0.008"]), World(0, 2))
+    assert two.recipe.ema_decay == pytest.approx(0.5)
+
+
+def test_a_decay_and_a_half_life_contradict_each_other():
+    with pytest.raises(OptionError, match="give one"):
+        load_options(DEBUG / "sr.yml", ["train.ema_half_life_kimg=10"])
+
+
+def test_up_to_its_start_the_average_is_the_network():
+    def plan(method, a, b, batch, it):
+        with method.phase("a") as loss:
+            loss["l_a"] = a(batch.x).square().mean()
+
+    model = planned(plan, ema_decay=0.5, ema_start_iter=2)
+    live = []
+    for it in range(1, 4):
+        model.step({"x": torch.ones(2, 3)}, it)
+        live.append(weights(model, "net_a"))
+        average = torch.cat([p.flatten() for p in model.ema["net_a"].parameters()])
+        torch.testing.assert_close(average, live[-1] if it <= 2 else (live[1] + live[2]) / 2)

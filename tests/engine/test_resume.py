@@ -13,9 +13,7 @@ import torch
 
 from facerestore.engine.cli import train_main
 from facerestore.models.sr import SRModel
-from tests.engine.runs import DEBUG, ROOT, program, same, weights
-
-QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
+from tests.engine.runs import DEBUG, QUICK, ROOT, program, same, weights
 
 
 def train_apart(folder, *arguments, options="sr.yml"):
@@ -23,20 +21,6 @@ def train_apart(folder, *arguments, options="sr.yml"):
     done = program("train.py", "-opt", DEBUG / options, *QUICK, *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
-
-
-@pytest.fixture
-def train(tmp_path, monkeypatch, capsys):
-    """Train in this process; what it said comes back."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, options="sr.yml"):
-        code = train_main(["-opt", str(DEBUG / options), *QUICK, *arguments])
-        said = capsys.readouterr()
-        assert code == 0, said.err
-        return said.out
-
-    return run
 
 
 def kill_at(folder, iteration: int, *arguments, options="sr.yml") -> None:

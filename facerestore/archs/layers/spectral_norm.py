@@ -21,6 +21,8 @@ class SpectralNormConv2d(nn.Module):
     forward: (N, in_channels, H, W) to (N, out_channels, H', W').
     """
 
+    compilable = False  # a compiled pass keeps u and v for its gradient without the clones below, and the next pass moves them
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0):
         super().__init__()
         self.stride, self.padding = stride, padding

@@ -18,6 +18,7 @@ def state_of(model: TrainingModel) -> dict[str, Any]:
         **{name: network.state_dict() for name, network in model.networks.items()},
         **{f"average of {name}": average.state_dict() for name, average in model.ema.items()},
         **{key: optimizer.state_dict()["state"] for key, optimizer in model.optimizers.items()},
+        "loss scales": model.loss_scales.state_dict(),
         "method": model.method.state(),
     }
 
