@@ -17,6 +17,7 @@ from facerestore.data.image_io import write_image
 from facerestore.engine import cli, distributed, evaluation
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import DatasetScores, Protocol, evaluate
+from facerestore.engine.logs import number
 from facerestore.engine.measuring import SetFigures, build_metrics, measurable, protocols
 from facerestore.metrics import calculate_psnr
 from facerestore.metrics.base import PictureMetric, SetMetric
@@ -134,7 +135,9 @@ def test_pictures_without_a_figure_are_named_counted_and_left_out_of_the_mean():
     assert result.without == {"brightness": {"double": ["picture0"], "same": ["picture0", "picture2"]}}
     assert "brightness of same: no figure for 2 of 3 pictures (picture0, picture2)" in result.notes()
     assert "brightness" not in result.scores["picture0"]["same"]
-    assert result.section().note == "; ".join(result.notes())
+    assert result.section().note == "; ".join(
+        [*result.notes(), f"double and same: {number(result.seconds)} s a picture together"]
+    )
 
 
 def test_a_set_without_a_figure_is_told():
