@@ -87,7 +87,7 @@ class DatasetScores:
         return f"{' and '.join(self.timed)}: {number(self.seconds)} s a picture" if self.seconds else ""
 
     def section(self) -> DataSection:
-        """The set in the report: pictures with their images, then those that are in its table alone."""
+        """The set in the report: pictures with their images, and those that are in its table alone."""
         means, notes = self.means(), self.notes()
         if self.seconds and len(self.timed) == 1:
             means.setdefault(self.timed[0], {})["seconds"] = self.seconds
@@ -98,7 +98,8 @@ class DatasetScores:
         if len(rest) > TABLE_ROWS:
             rest = rest[:TABLE_ROWS]
             notes.append(f"of {len(self.scores)} pictures the table of scores holds {len(rest) + len(self.shown)}")
-        return DataSection(self.name, [*self.shown, *rest], means, "; ".join(notes))
+        pictures = sorted([*self.shown, *rest], key=lambda p: natural(p.name))
+        return DataSection(self.name, pictures, means, "; ".join(notes))
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def _measure_batch(
                 label = f"_{method}" if len(result.timed) > 1 else ""
                 write_image(protocol.save_to / f"{name}{label}{protocol.suffix}.png", pictures[method])
         if protocol.shown:
-            given = {"LR": _picture(batch["lq"][i])} if "lq" in batch else {}
+            given = {"LR": _picture(batch["lq"][i])} if "lq" in batch and "input" not in pictures else {}
             wanted = {"HR": _picture(batch["gt"][i])} if truth is not None else {}
             result.shown.append(Picture(name, {**given, **pictures, **wanted}, result.scores[name]))
     result.shown = _kept(result.shown, protocol)
@@ -377,6 +378,7 @@ def how_timed(options: Options, world: World) -> dict[str, dict[str, Any]]:
             "measures": "Time from a batch on the device to its pictures on the CPU, by picture; the first batch is left out.",
             "device": torch.cuda.get_device_name(world.device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
             "processes": world.size,
+            "batches of": {d.name: d.batch_size_per_gpu for key, d in options.datasets.items() if key != "train"},
             "tiles": f"{val.tile} pixels, overlapping by {val.tile_overlap}" if val.tile else "none",
         }
     }
