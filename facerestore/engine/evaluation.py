@@ -50,8 +50,8 @@ class DatasetScores:
 
     name: str
     scores: dict[str, Scores]  # by picture
-    seconds: float = 0.0  # for each picture, all of `timed` together
-    timed: list[str] = field(default_factory=list)  # this run's own methods
+    seconds: float = 0.0  # for each picture, all of `own` together
+    own: list[str] = field(default_factory=list)  # this run's own methods
     shown: list[Picture] = field(default_factory=list)  # pictures for the report
     of_set: Scores = field(default_factory=dict)  # figures of the set as a whole
     left_out: list[str] = field(default_factory=list)  # metrics that need a truth, where there is none
@@ -84,13 +84,13 @@ class DatasetScores:
 
     def timing(self) -> str:
         """How long this run's own restorations took."""
-        return f"{' and '.join(self.timed)}: {number(self.seconds)} s a picture" if self.seconds else ""
+        return f"{' and '.join(self.own)}: {number(self.seconds)} s a picture" if self.seconds else ""
 
     def section(self) -> DataSection:
         """The set in the report: pictures with their images, and those that are in its table alone."""
         means, notes = self.means(), self.notes()
-        if self.seconds and len(self.timed) == 1:
-            means.setdefault(self.timed[0], {})["seconds"] = self.seconds
+        if self.seconds and len(self.own) == 1:
+            means.setdefault(self.own[0], {})["seconds"] = self.seconds
         elif self.seconds:
             notes.append(f"{self.timing()} together")
         with_images = {picture.name for picture in self.shown}
@@ -170,7 +170,7 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         moved = upload(batch, world.device, dataset.mean, dataset.std)
         with clock.running(len(names)):
             restored = _restorations(model, moved, protocol.tiling)
-        result.timed = list(restored)
+        result.own = list(restored)
         metrics = measurable(protocol.metrics, "gt" in batch)
         result.left_out = [metric for metric in protocol.metrics if metric not in metrics]
         measured = replace(protocol, metrics=metrics)
@@ -257,8 +257,8 @@ def _measure_batch(
                 result.without.setdefault(metric, {}).setdefault(method, []).append(name)
         pictures = {m: tensor_to_image(x[i]) for m, x in methods.items()}
         if protocol.save_to:
-            for method in result.timed:
-                label = f"_{method}" if len(result.timed) > 1 else ""
+            for method in result.own:
+                label = f"_{method}" if len(result.own) > 1 else ""
                 write_image(protocol.save_to / f"{name}{label}{protocol.suffix}.png", pictures[method])
         if protocol.shown:
             given = {"LR": _picture(batch["lq"][i])} if "lq" in batch and "input" not in pictures else {}
@@ -319,7 +319,7 @@ def _joined(result: DatasetScores, sets: SetFigures, clock: _Stopwatch, protocol
         name=result.name,
         scores=dict(sorted(item for part in results for item in part.scores.items())),
         seconds=seconds / max(pictures, 1),
-        timed=list(dict.fromkeys(method for part in results for method in part.timed)),
+        own=list(dict.fromkeys(method for part in results for method in part.own)),
         shown=_kept([picture for part in results for picture in part.shown], protocol),
         of_set=of_set,
         left_out=list(dict.fromkeys(metric for part in results for metric in part.left_out)),
@@ -408,7 +408,7 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
                 "without_a_figure": r.without,
                 "pictures": r.scores,
                 "seconds_per_picture": r.seconds,
-                "seconds_of": r.timed,
+                "seconds_of": r.own,
             }
             for r in results
         },

@@ -12,7 +12,8 @@ import pytest
 from facerestore.config import load_options
 from facerestore.data.image_io import write_image
 from facerestore.engine import cli
-from facerestore.engine.evaluation import dataset_of
+from facerestore.engine.best import mean_over_sets
+from facerestore.engine.evaluation import DatasetScores, dataset_of
 
 OPTIONS = """\
 name: compared
@@ -111,3 +112,8 @@ def test_a_name_that_this_run_uses(truths, capsys):
     options += "network_srresnet: {type: MSRResNet, num_feat: 8, num_block: 1, weights: random}\n"
     Path("test.yml").write_text(options)
     assert "`others` names SRGAN" in refused(capsys)
+
+
+def test_the_best_weights_are_told_by_this_run_s_own_results():
+    scores = {"face": {"bicubic": {"psnr": 20.0}, "restored": {"psnr": 25.0}, "GFPGAN": {"psnr": 30.0}}}
+    assert mean_over_sets([DatasetScores("faces", scores, own=["restored"])], "psnr") == 25.0
