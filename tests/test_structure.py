@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "config": BASE | {"config"},
     "models": BASE | {"models", "archs", "losses", "metrics", "data"},
     "inference": BASE | {"inference", "checkpoint", "archs", "data"},
-    "engine": BASE | {"engine", "checkpoint", "archs", "losses", "metrics", "data", "models", "config"},
+    "engine": BASE | {"engine", "checkpoint", "archs", "losses", "metrics", "data", "models", "config", "inference"},
     "__init__": set(),
 }
 

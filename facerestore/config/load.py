@@ -17,6 +17,7 @@ from facerestore.registry import ARCHS, MODELS, bind, check_value, parameters_of
 
 S = TypeVar("S")
 RESERVED_COLUMNS = ("dataset", "picture", "method")
+RESERVED_METHODS = ("restored", "bicubic", "input", "LR", "HR")  # columns of a report that are there anyway
 SECTIONS = ("datasets", "path", "train", "val", "logger", "dist_params")
 
 
@@ -121,8 +122,21 @@ def _datasets(data: Mapping[str, Any]) -> dict[str, schema.DatasetOptions]:
             raise OptionError(
                 f"two data sets are called {options.name!r}, so one's results would replace the other's", (*path, "name")
             )
+        _check_others(key, options)
         datasets[key] = options
     return datasets
+
+
+def _check_others(key: str, options: schema.DatasetOptions) -> None:
+    """Names and folders of what other programs made of a data set's pictures."""
+    path = ("datasets", key, "others")
+    if options.others and key == "train":
+        raise OptionError("the training's pictures are not measured: give `others` to a `val` or `test` entry", path)
+    for name, folder in (options.others or {}).items():
+        if name in RESERVED_METHODS:
+            raise OptionError(f"{name!r} is what the report calls a column of its own: give it another name", (*path, name))
+        if folder.count("{}") > 1 or "{}" in folder.rpartition("/")[0]:
+            raise OptionError(f"is {folder!r}: {{}} may stand once, in its last part, for a picture's name", (*path, name))
 
 
 def _train(data: Mapping[str, Any]) -> schema.TrainOptions:
@@ -150,13 +164,18 @@ def _val(data: Mapping[str, Any]) -> schema.ValOptions:
             )
     if isinstance(suffix := data.get("suffix"), str):
         _refuse_no_file_name(f"NAME_{suffix}", ("val", "suffix"))
-    return _section(
+    val = _section(
         schema.ValOptions,
         {k: v for k, v in data.items() if k in own},
         ("val",),
         metrics={k: _split(schema.MetricOptions, v, ("val", "metrics", k)) for k, v in (metrics or {}).items()},
         method={k: v for k, v in data.items() if k not in own and k != "metrics"},
     )
+    if val.tile and 2 * val.tile_overlap > val.tile:
+        raise OptionError(
+            f"is {val.tile_overlap}: tiles of {val.tile} pixels overlap by at most {val.tile // 2}", ("val", "tile_overlap")
+        )
+    return val
 
 
 def _method_exists(name: Any) -> None:

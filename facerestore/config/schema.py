@@ -51,6 +51,8 @@ class DatasetOptions:
         dataset_enlarge_ratio: how often every picture comes in an epoch
         use_shuffle: whether each epoch has an order of its own
         crops_per_image: how many successive samples are drawn from one picture
+        others: results of other programs to measure beside the run's own: a name for each, and the folder that holds them
+            (`results/GFPGAN`, or `results/GFPGAN/{}_out` where `_out` follows the pictures' names)
     """
 
     type: str
@@ -60,6 +62,7 @@ class DatasetOptions:
     dataset_enlarge_ratio: Annotated[int, Meta(ge=1, le=10**6)] = 1
     use_shuffle: bool = True
     crops_per_image: Count = 1
+    others: dict[str, FilePath] | None = None
     component: Component = derived()
 
 
@@ -161,8 +164,11 @@ class ValOptions:
         suffix: ending of their file names in a test; the run's name by default
         baseline: what the restorations are compared with: the input, enlarged bicubically where it is smaller than the truth
         pbar: whether a progress bar is shown
+        tile: side of the parts in which larger pictures are restored, in pixels of the input; all at once by default
+        tile_overlap: by how many pixels of the input such parts overlap; their borders are blended
         report: whether report.html is written
-        report_pictures: how many pictures of each data set the report shows
+        report_pictures: how many pictures of each data set the report shows, from the first on
+        report_worst: how many it shows beside them: the worst of each method by each metric
         keep_best: metrics by each of which the best weights are kept, as models/net_X_best_METRIC
     """
 
@@ -171,8 +177,11 @@ class ValOptions:
     suffix: str | None = None
     baseline: Literal["none", "bicubic"] = "bicubic"
     pbar: bool = True
+    tile: Annotated[int, Meta(ge=16, le=65_536, multiple_of=8)] | None = None
+    tile_overlap: Annotated[int, Meta(ge=8, le=32_768, multiple_of=8)] = 64
     report: bool = True
     report_pictures: Count = 24
+    report_worst: Annotated[int, Meta(ge=0, le=65_536)] = 10
     keep_best: tuple[str, ...] = ()
     metrics: dict[str, MetricOptions] = derived()  # by a name of the user's choice
     method: dict[str, Any] = derived()
@@ -188,6 +197,7 @@ class LoggerOptions:
         keep_checkpoints: how many checkpoints are kept; all by default
         checkpoint_format: of the networks' files: torch's own, or safetensors, which any program reads
         use_tb_logger: whether TensorBoard's files are written
+        wandb: `project` of Weights & Biases to which curves go, none by default; `resume_id` names a run of it to go on with
     """
 
     print_freq: Period = 100
@@ -195,6 +205,7 @@ class LoggerOptions:
     keep_checkpoints: Count | None = None
     checkpoint_format: Literal["pth", "safetensors"] = "pth"
     use_tb_logger: bool = True
+    wandb: dict[Literal["project", "resume_id"], str | None] | None = None
 
 
 @dataclass(frozen=True)

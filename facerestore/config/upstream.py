@@ -24,7 +24,6 @@ WITHOUT_MEANING = {
     ("datasets", "FFHQBlindJointDataset", "filename_tmpl"): NO_COPIES,
     ("datasets", "*", "phase"): "the entry's key (train, val, test_1) says it",
     ("dist_params", "port"): "torchrun --master-port says it",
-    ("logger", "wandb"): "curves are written for TensorBoard and into report.html",
     ("train", "manual_seed"): "the seed is the one at the top of the file",
 }
 

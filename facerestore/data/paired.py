@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any, Literal
 
@@ -141,7 +142,8 @@ class PairedImageDataset(PictureDataset):
         missing = [n for n in map(self.lq_name, names) if n not in held]
         extra = [n for n in lq_names if n not in wanted]
         if missing:
-            hint = _better_template(names, lq_names)
+            better = fitting_template(names, dict.fromkeys(lq_names))
+            hint = f" (did you mean `filename_tmpl: '{better}'`?)" if better else ""
             raise DataError(
                 f"{len(missing)} of the {len(names)} pictures of {self.gt.root} have no counterpart in {self.lq.root}: "
                 f"it lacks {listed(missing, 5)}" + (f" and holds {listed(extra, 5)} instead" if extra else "") + hint
@@ -159,19 +161,19 @@ def square_shapes(side: int, scale: int) -> dict[str, tuple[int, int]]:
 
 
 def counterpart(name: str, template: str) -> str:
-    """The name of a low-resolution picture: the template says its last part, the folder stays."""
+    """The name of the picture that belongs to `name`: the template says its last part, the folder stays."""
     folder, last = posixpath.split(name)
     return posixpath.join(folder, template.replace("{}", last))
 
 
-def _better_template(names: list[str], lq_names: list[str]) -> str:
-    """' (did you mean ...?)' where one `filename_tmpl` finds a low-resolution picture for every name."""
-    first, held = posixpath.basename(names[0]), set(lq_names)
-    for like in (n for n in map(posixpath.basename, lq_names) if first in n):
+def fitting_template(names: list[str], held: Collection[str]) -> str | None:
+    """The template by which every one of `names` has a counterpart among `held`, where there is one."""
+    first = posixpath.basename(names[0])
+    for like in (n for n in map(posixpath.basename, held) if first in n):
         template = like.replace(first, "{}", 1)
         if all(counterpart(name, template) in held for name in names):
-            return f" (did you mean `filename_tmpl: '{template}'`?)"
-    return ""
+            return template
+    return None
 
 
 def _size(image: np.ndarray) -> str:

@@ -15,8 +15,6 @@ from facerestore.engine.resume import save_network
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, OptionError
 
-BASELINES = ("bicubic", "input")  # what is measured beside the restorations
-
 
 def keep_best(
     folder: Path, model: TrainingModel, it: int, results: Sequence[DatasetScores], directions: Mapping[str, str], suffix: str
@@ -58,8 +56,9 @@ def best_directions(options: Options) -> dict[str, str]:
 
 
 def mean_over_sets(results: Sequence[DatasetScores], metric: str) -> float | None:
-    """A metric's mean over the validation sets and the restorers, without the baselines; None where nothing was measured."""
-    values = [v[metric] for r in results for m, v in r.means().items() if m not in BASELINES and metric in v]
+    """A metric's mean over the validation sets and the run's own methods, without baselines and other programs' results;
+    None where nothing was measured."""
+    values = [v[metric] for r in results for m, v in r.means().items() if m in r.own and metric in v]
     finite = [v for v in values if math.isfinite(v)]
     return sum(finite) / len(finite) if finite and len(finite) == len(values) else None
 

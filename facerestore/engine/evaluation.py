@@ -7,31 +7,41 @@ import io
 import json
 import math
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from facerestore.config import Options
-from facerestore.config.schema import DatasetOptions
-from facerestore.data.base import FaceDataset
+from facerestore.config.schema import DatasetOptions, ValOptions
+from facerestore.data.base import FaceDataset, SampleKey
 from facerestore.data.batch import Batch
+from facerestore.data.contact_sheet import facts
 from facerestore.data.image_io import tensor_to_image, write_image
 from facerestore.data.loader import evaluation_loader
+from facerestore.data.names import natural
 from facerestore.data.resize import imresize
 from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import Curves, logger, number, progress_bar
 from facerestore.engine.measuring import Scores, SetFigures, measurable, picture_figures, split_off_nan
-from facerestore.engine.report import DataSection, Picture, direction, write_report
+from facerestore.engine.others import OtherResults, note_surplus, other_results
+from facerestore.engine.report import Better, DataSection, Picture, direction, write_report
 from facerestore.engine.training import TrainingModel
-from facerestore.errors import listed
+from facerestore.errors import OptionError, listed
 from facerestore.files import atomic_write
+from facerestore.inference.tiles import Tiling, restore_in_tiles
 from facerestore.metrics.base import AnyMetric
 from facerestore.registry import DATASETS
+
+BASELINES = ("bicubic", "input")  # names of the picture that was given, among the methods
+TABLE_ROWS = 5000  # pictures of a set in the report's table; a browser takes no more
 
 
 @dataclass
@@ -40,7 +50,8 @@ class DatasetScores:
 
     name: str
     scores: dict[str, Scores]  # by picture
-    seconds: float = 0.0  # for each picture, all methods
+    seconds: float = 0.0  # for each picture, all of `own` together
+    own: list[str] = field(default_factory=list)  # this run's own methods
     shown: list[Picture] = field(default_factory=list)  # pictures for the report
     of_set: Scores = field(default_factory=dict)  # figures of the set as a whole
     left_out: list[str] = field(default_factory=list)  # metrics that need a truth, where there is none
@@ -71,20 +82,72 @@ class DatasetScores:
                 found.append(f"{metric} of {method}: no figure for {where}")
         return found
 
+    def timing(self) -> str:
+        """How long this run's own restorations took."""
+        return f"{' and '.join(self.own)}: {number(self.seconds)} s a picture" if self.seconds else ""
+
     def section(self) -> DataSection:
-        return DataSection(self.name, self.shown, self.means(), "; ".join(self.notes()))
+        """The set in the report: pictures with their images, and those that are in its table alone."""
+        means, notes = self.means(), self.notes()
+        if self.seconds and len(self.own) == 1:
+            means.setdefault(self.own[0], {})["seconds"] = self.seconds
+        elif self.seconds:
+            notes.append(f"{self.timing()} together")
+        with_images = {picture.name for picture in self.shown}
+        rest = [Picture(name, {}, scores) for name, scores in self.scores.items() if name not in with_images]
+        if len(rest) > TABLE_ROWS:
+            rest = rest[:TABLE_ROWS]
+            notes.append(f"of {len(self.scores)} pictures the table of scores holds {len(rest) + len(self.shown)}")
+        pictures = sorted([*self.shown, *rest], key=lambda p: natural(p.name))
+        return DataSection(self.name, pictures, means, "; ".join(notes))
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How pictures are measured and what is kept of them."""
+    """How pictures are measured and what is kept of them.
+
+    Args:
+        metrics: by the user's names
+        baseline: what the restorations are compared with: none or bicubic
+        save_to: the folder in which they are written
+        suffix: ending of their names
+        shown: how many pictures the report shows, the first ones
+        worst: how many it shows beside them: the worst of each method by each metric
+        better: which values of a metric are the better ones
+        tiling: how larger pictures are cut
+        bar: whether a progress bar is shown
+    """
 
     metrics: dict[str, AnyMetric]
     baseline: str = "none"
     save_to: Path | None = None
     suffix: str = ""
     shown: int = 0
+    worst: int = 0
+    better: Mapping[str, Better] = field(default_factory=dict)
+    tiling: Tiling | None = None
     bar: bool = True
+
+
+def protocol_of(val: ValOptions, metrics: dict[str, AnyMetric], save_to: Path, suffix: str, bar: bool) -> Protocol:
+    """What `val` says of measuring and keeping."""
+    return Protocol(
+        metrics,
+        baseline=val.baseline,
+        save_to=save_to if val.save_img else None,
+        suffix=suffix,
+        shown=val.report_pictures if val.report else 0,
+        worst=val.report_worst if val.report else 0,
+        better=directions(val),
+        tiling=Tiling(val.tile, val.tile_overlap) if val.tile else None,
+        bar=bar,
+    )
+
+
+def directions(val: ValOptions) -> dict[str, Better]:
+    """Which values are the better ones, of the metrics of which that is known."""
+    found = {name: m.better or direction(m.type) or direction(name) for name, m in val.metrics.items()}
+    return {name: better for name, better in found.items() if better}
 
 
 def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset, protocol: Protocol) -> DatasetScores:
@@ -100,37 +163,89 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         name=name,
     )
     result, sets = DatasetScores(name, {}), SetFigures(protocol.metrics)
+    others, clock = other_results(options, dataset), _Stopwatch()
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
-    seconds = 0.0
     for batch in loader:
-        moved = upload(batch, world.device, dataset.mean, dataset.std)
-        start = time.perf_counter()
-        restored = {method: images.cpu() for method, images in model.restorations(moved).items()}
-        seconds += time.perf_counter() - start
         names = [dataset.name(i) for i in batch.index.tolist()]
+        moved = upload(batch, world.device, dataset.mean, dataset.std)
+        with clock.running(len(names)):
+            restored = _restorations(model, moved, protocol.tiling)
+        result.own = list(restored)
         metrics = measurable(protocol.metrics, "gt" in batch)
         result.left_out = [metric for metric in protocol.metrics if metric not in metrics]
-        _measure_batch(batch, names, restored, dataset, replace(protocol, metrics=metrics), result, sets)
+        measured = replace(protocol, metrics=metrics)
+        methods = _compared(batch, names, restored, dataset, protocol, others)
+        _measure_batch(batch, names, methods, measured, result, sets)
         bar.update(min(len(names) * world.size, bar.total - bar.n))
     bar.close()
-    return _joined(result, sets, seconds, protocol.shown, world)
+    whole = _joined(result, sets, clock, protocol, world)
+    _explain(whole.shown, dataset)
+    return whole
 
 
-def _measure_batch(
+class _Stopwatch:
+    """Seconds that restoring takes.  The first batch, in which devices and libraries warm up, counts only where it is alone."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[float, int]] = []  # seconds and pictures
+
+    @contextmanager
+    def running(self, pictures: int) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.batches.append((time.perf_counter() - start, pictures))
+
+    def total(self) -> tuple[float, int]:
+        """Seconds and pictures."""
+        counted = self.batches[1:] or self.batches
+        return sum(seconds for seconds, _ in counted), sum(pictures for _, pictures in counted)
+
+
+def _restorations(model: TrainingModel, batch: Batch, tiling: Tiling | None) -> dict[str, Tensor]:
+    """What each method makes of a batch, on the CPU: so the device has done its work when this returns."""
+    if tiling is None or "lq" not in batch:
+        return {method: images.cpu() for method, images in model.restorations(batch).items()}
+    height, width = batch["lq"].shape[-2:]
+
+    def restore(rows: slice, columns: slice) -> dict[str, Tensor]:
+        return model.restorations(Batch({k: v[..., rows, columns] if is_cut(v) else v for k, v in batch.items()}))
+
+    def is_cut(value: Any) -> bool:  # the input, and what lies over it pixel by pixel
+        return isinstance(value, Tensor) and value.dim() == 4 and value.shape[-2:] == (height, width)
+
+    return restore_in_tiles(restore, height, width, tiling)
+
+
+def _compared(
     batch: Batch,
     names: list[str],
     restored: dict[str, Tensor],
     dataset: FaceDataset,
     protocol: Protocol,
+    others: Sequence[OtherResults],
+) -> dict[str, Tensor]:
+    """The pictures (N, 3, H, W) in [0, 1] of every method: the baseline, this run's own, other programs'."""
+    own = {m: to_unit_range(x, dataset.mean, dataset.std) for m, x in restored.items()}
+    if taken := [other.method for other in others if other.method in own]:
+        raise OptionError(f"`others` names {listed(taken)}, as a method of this run is called: give it another name")
+    given = {}
+    if protocol.baseline == "bicubic" and "gt" in batch:
+        same_size = batch["lq"].shape == batch["gt"].shape
+        given = {"input" if same_size else "bicubic": enlarge(batch["lq"], batch["gt"].shape[-2:])}
+    size = tuple(next(iter(own.values())).shape[-2:])
+    return {**given, **own, **{other.method: other.pictures(names, size) for other in others}}
+
+
+def _measure_batch(
+    batch: Batch,
+    names: list[str],
+    methods: dict[str, Tensor],
+    protocol: Protocol,
     result: DatasetScores,
     sets: SetFigures,
 ) -> None:
     """Score, write and keep the pictures of one batch."""
-    methods = {m: to_unit_range(x, dataset.mean, dataset.std) for m, x in restored.items()}
     truth = batch["gt"] / 255 if "gt" in batch else None
-    if protocol.baseline == "bicubic" and truth is not None:
-        same_size = batch["lq"].shape == batch["gt"].shape
-        methods = {"input" if same_size else "bicubic": enlarge(batch["lq"], truth.shape[-2:]), **methods}
     sets.see(methods, truth)
     for i, name in enumerate(names):
         one = slice(i, i + 1)
@@ -142,13 +257,38 @@ def _measure_batch(
                 result.without.setdefault(metric, {}).setdefault(method, []).append(name)
         pictures = {m: tensor_to_image(x[i]) for m, x in methods.items()}
         if protocol.save_to:
-            for method in restored:
-                label = f"_{method}" if len(restored) > 1 else ""
+            for method in result.own:
+                label = f"_{method}" if len(result.own) > 1 else ""
                 write_image(protocol.save_to / f"{name}{label}{protocol.suffix}.png", pictures[method])
-        if len(result.shown) < protocol.shown:
-            given = {"LR": _picture(batch["lq"][i])} if "lq" in batch else {}
+        if protocol.shown:
+            given = {"LR": _picture(batch["lq"][i])} if "lq" in batch and "input" not in pictures else {}
             wanted = {"HR": _picture(batch["gt"][i])} if truth is not None else {}
             result.shown.append(Picture(name, {**given, **pictures, **wanted}, result.scores[name]))
+    result.shown = _kept(result.shown, protocol)
+
+
+def _kept(pictures: list[Picture], protocol: Protocol) -> list[Picture]:
+    """Those that the report shows, in the order of their names: the first ones, and the worst of each method by each metric."""
+    ordered = sorted(pictures, key=lambda p: natural(p.name))
+    kept = {p.name for p in ordered[: protocol.shown]}
+    values: dict[tuple[str, str], list[tuple[float, str]]] = {}  # smallest: worst
+    for picture in ordered:
+        for method, figures in picture.scores.items():
+            for metric, value in figures.items():
+                sign = -1 if protocol.better.get(metric) == "lower" else 1
+                if method not in BASELINES:
+                    values.setdefault((method, metric), []).append((sign * value, picture.name))
+    for found in values.values():
+        kept |= {name for _, name in sorted(found)[: protocol.worst]}
+    return [p for p in ordered if p.name in kept]
+
+
+def _explain(pictures: list[Picture], dataset: FaceDataset) -> None:
+    """Say of each picture what chance decided about it: the parameters of its degradation."""
+    indices = {dataset.name(i): i for i in range(len(dataset))} if pictures else {}
+    for picture in pictures:
+        said = dataset.explain(SampleKey(indices[picture.name]))
+        picture.facts = {key: "yes" for key, value in said.items() if value is True} | dict(facts(said, {}))
 
 
 def _picture(image: Tensor) -> np.ndarray:
@@ -160,13 +300,12 @@ def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
     return imresize(lq.float() / 255, size=size).clamp(0, 1).mul(255).round().div(255)
 
 
-def _joined(result: DatasetScores, sets: SetFigures, seconds: float, limit: int, world: World) -> DatasetScores:
+def _joined(result: DatasetScores, sets: SetFigures, clock: _Stopwatch, protocol: Protocol, world: World) -> DatasetScores:
     """The scores of all processes as one, in the order of names."""
-    parts = distributed.gather((result.scores, result.shown, seconds, result.without, result.left_out), world)
-    scores = {name: values for part in parts for name, values in part[0].items()}
-    shown = [picture for part in parts for picture in part[1]]
+    parts = distributed.gather((result, clock.total()), world)
+    results = [part for part, _ in parts]
     without: dict[str, dict[str, list[str]]] = {}
-    for metric, by_method in (item for part in parts for item in part[3].items()):
+    for metric, by_method in (item for part in results for item in part.without.items()):
         for method, names in by_method.items():
             together = without.setdefault(metric, {})
             together[method] = sorted([*together.get(method, []), *names])
@@ -175,21 +314,26 @@ def _joined(result: DatasetScores, sets: SetFigures, seconds: float, limit: int,
         of_set[method], blank = split_off_nan(figures)
         for metric in blank:
             without.setdefault(metric, {})[method] = []
+    seconds, pictures = (sum(values) for values in zip(*(time for _, time in parts), strict=True))
     return DatasetScores(
         name=result.name,
-        scores=dict(sorted(scores.items())),
-        seconds=sum(part[2] for part in parts) / max(len(scores), 1),
-        shown=sorted(shown, key=lambda p: p.name)[:limit],
+        scores=dict(sorted(item for part in results for item in part.scores.items())),
+        seconds=seconds / max(pictures, 1),
+        own=list(dict.fromkeys(method for part in results for method in part.own)),
+        shown=_kept([picture for part in results for picture in part.shown], protocol),
         of_set=of_set,
-        left_out=list(dict.fromkeys(metric for part in parts for metric in part[4])),
+        left_out=list(dict.fromkeys(metric for part in results for metric in part.left_out)),
         without=without,
     )
 
 
 def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tuple[DatasetOptions, FaceDataset]]:
-    """The data sets whose keys begin with one of `prefixes` ('val', 'test')."""
+    """The data sets whose keys begin with one of `prefixes` ('val', 'test').  Results of other programs are looked for."""
     chosen = {k: section for k, section in options.datasets.items() if k.startswith(prefixes)}
-    return {k: (section, dataset_of(section, options)) for k, section in chosen.items()}
+    sets = {k: (section, dataset_of(section, options)) for k, section in chosen.items()}
+    for section, dataset in sets.values():
+        note_surplus(other_results(section, dataset), dataset)
+    return sets
 
 
 def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:
@@ -208,19 +352,36 @@ def log_means(result: DatasetScores) -> None:
         logger.warning("%s: %s", result.name, note)
 
 
-def page(folder: Path, options: Options, results: list[DatasetScores], curves: Curves) -> None:
-    """Write report.html: pictures, scores and the curves of the training."""
-    facts = {"method": options.model_type, "options": str(options.source)}
-    facts |= {f"weights of {key}": path for key, path in options.path.pretrain.items()}
+def page(
+    folder: Path, options: Options, results: list[DatasetScores], curves: Curves, protocols: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write report.html: pictures, scores, how they were measured, and the curves of the training."""
+    said = {"method": options.model_type, "options": str(options.source)}
+    said |= {f"weights of {key}": path for key, path in options.path.pretrain.items()}
     path = write_report(
         folder / "report.html",
         title=options.name,
         sections=[r.section() for r in results],
         curves=curves,
-        facts=facts,
-        better={k: better for k, m in options.val.metrics.items() if (better := m.better or direction(m.type))},
+        facts=said,
+        better=directions(options.val),
+        protocols=protocols,
     )
     logger.info("report: %s", path)
+
+
+def how_timed(options: Options, world: World) -> dict[str, dict[str, Any]]:
+    """What the seconds beside the scores are, in the words of a metric's protocol."""
+    val, on_gpu = options.val, world.device.type == "cuda"
+    return {
+        "seconds": {
+            "measures": "Time from a batch on the device to its pictures on the CPU, by picture; the first batch is left out.",
+            "device": torch.cuda.get_device_name(world.device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+            "processes": world.size,
+            "batches of": {d.name: d.batch_size_per_gpu for key, d in options.datasets.items() if key != "train"},
+            "tiles": f"{val.tile} pixels, overlapping by {val.tile_overlap}" if val.tile else "none",
+        }
+    }
 
 
 def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, Any]) -> None:
@@ -247,6 +408,7 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
                 "without_a_figure": r.without,
                 "pictures": r.scores,
                 "seconds_per_picture": r.seconds,
+                "seconds_of": r.own,
             }
             for r in results
         },

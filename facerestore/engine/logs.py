@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from facerestore.engine.wandb_run import WandbRun
 from facerestore.files import atomic_write
 
 logger = logging.getLogger("facerestore")
@@ -55,12 +56,19 @@ def number(value: float) -> str:
 
 
 class CurveWriter:
-    """Curves of a run: `metrics.jsonl` (one line for each record) and TensorBoard's files."""
+    """Curves of a run: `metrics.jsonl` (one line for each record), TensorBoard's files, Weights & Biases.
 
-    def __init__(self, folder: Path, tensorboard: bool, from_iteration: int = 0):
+    Args:
+        folder: the run's
+        tensorboard: whether TensorBoard's files are written
+        from_iteration: the last one that counts of what an earlier run wrote
+        wandb: the run there, where one was begun
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool, from_iteration: int = 0, wandb: WandbRun | None = None):
         self.path = folder / "metrics.jsonl"
         _forget_after(self.path, from_iteration)
-        self.board = None
+        self.board, self.wandb = None, wandb
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -70,13 +78,18 @@ class CurveWriter:
         """Append one point to every curve of `chart` ('losses', 'val/faces', ...)."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iter": it, "chart": chart, "values": values}) + "\n")
+        named = {f"{chart}/{name}": value for name, value in values.items()}
         if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(f"{chart}/{name}", value, it)
+            for name, value in named.items():
+                self.board.add_scalar(name, value, it)
+        if self.wandb:
+            self.wandb.log(it, named)
 
     def close(self) -> None:
         if self.board:
             self.board.close()
+        if self.wandb:
+            self.wandb.close()
 
 
 def _records(path: Path) -> list[dict]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -122,5 +124,12 @@ def file_facts(part: nn.Module, keyword: str, value: str) -> str | dict[str, str
     """Which file filled a part of a metric."""
     if value == "random":
         return value
-    path = declared_path(part, keyword, value)
-    return {"file": str(path), "sha256": digest(path)}
+    path = Path(declared_path(part, keyword, value))
+    stat = path.stat()
+    return {"file": str(path), "sha256": _digest(path, stat.st_size, stat.st_mtime_ns)}
+
+
+@functools.lru_cache(maxsize=32)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """The file's digest, read once for all validations; `size` and `changed` tell a file that was replaced."""
+    return digest(path)

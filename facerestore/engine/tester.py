@@ -11,7 +11,7 @@ from facerestore.config.schema import net_of
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import Protocol, evaluate, evaluation_sets, log_means, page, write_tables
+from facerestore.engine.evaluation import evaluate, evaluation_sets, how_timed, log_means, page, protocol_of, write_tables
 from facerestore.engine.logs import logger, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics, protocols
 from facerestore.errors import OptionError
@@ -33,28 +33,24 @@ def test(options: Options, world: World) -> None:
     val = options.val
     results = []
     for key, (section, dataset) in sets.items():
-        protocol = Protocol(
-            metrics,
-            baseline=val.baseline,
-            save_to=folder / "visualization" / (section.name or key) if val.save_img else None,
-            suffix=f"_{val.suffix or options.name}",
-            shown=val.report_pictures if val.report else 0,
-            bar=val.pbar,
-        )
+        save_to = folder / "visualization" / (section.name or key)
+        protocol = protocol_of(val, metrics, save_to, f"_{val.suffix or options.name}", val.pbar)
         results.append(evaluate(model, section, dataset, protocol))
         log_means(results[-1])
+        logger.info("%s, %s", results[-1].name, results[-1].timing())
     if world.is_main:
+        measured = {**protocols(options, metrics), **how_timed(options, world)}
         facts = {
             "name": options.name,
             "method": options.model_type,
             "options": str(options.source),
             "weights": dict(options.path.pretrain),
-            "metrics": protocols(options, metrics),
+            "metrics": measured,
         }
         write_tables(folder, results, facts)
         logger.info("tables: %s and scores.json", folder / "scores.csv")
         if val.report:
-            page(folder, options, results, _training_curves(options))
+            page(folder, options, results, _training_curves(options), measured)
     distributed.wait_for_all(world)
 
 

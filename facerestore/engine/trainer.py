@@ -27,12 +27,13 @@ from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import (
     DatasetScores,
-    Protocol,
     dataset_of,
     evaluate,
     evaluation_sets,
+    how_timed,
     log_means,
     page,
+    protocol_of,
 )
 from facerestore.engine.logs import (
     CurveWriter,
@@ -44,10 +45,11 @@ from facerestore.engine.logs import (
     read_curves,
     start_logging,
 )
-from facerestore.engine.measuring import build_metrics
+from facerestore.engine.measuring import build_metrics, protocols
 from facerestore.engine.recovery import Recovery
 from facerestore.engine.resume import latest_state, resume_training, save_training, saved_iterations
 from facerestore.engine.training import TrainingModel
+from facerestore.engine.wandb_run import WandbRun, project_of, require_wandb
 from facerestore.errors import OptionError, UserError
 from facerestore.files import atomic_write, remove_unfinished
 
@@ -82,6 +84,7 @@ def open_data(options: Options) -> tuple[FaceDataset, Validation]:
         raise OptionError(f"{options.source}: has no `train` section; to test, run test.py")
     if "train" not in options.datasets:
         raise OptionError(f"{options.source}: datasets: needs an entry `train`")
+    require_wandb(options.logger)
     dataset = dataset_of(options.datasets["train"], options)
     validation = evaluation_sets(options, ("val",))
     for data in (dataset, *(d for _, d in validation.values())):
@@ -217,9 +220,17 @@ class Run:
         names = {section.name or section.type for section, _ in self.validation.values()}
         return distributed.any_process(self.world.is_main and not names <= done, self.world)
 
-    def open_curves(self, start: int) -> CurveWriter | None:
-        """The run's curves up to iteration `start`, to go on from there; the first process writes them."""
-        return CurveWriter(self.folder, self.options.logger.use_tb_logger, start) if self.world.is_main else None
+    def open_curves(self, start: int, publish: bool = True) -> CurveWriter | None:
+        """The run's curves up to iteration `start`, to go on from there; the first process writes them.
+
+        Where it does not `publish`, they stay on this machine.
+        """
+        if not self.world.is_main:
+            return None
+        logger_options, run = self.options.logger, None
+        if publish and project_of(logger_options):
+            run = WandbRun(logger_options, self.folder, self.options.name, self.options.raw)
+        return CurveWriter(self.folder, logger_options.use_tb_logger, start, run)
 
     def loader(self, start: int) -> Loader:
         """Batches from that of iteration `start + 1` on, without end."""
@@ -268,14 +279,8 @@ class Run:
         val = self.options.val
         results: list[DatasetScores] = []
         for key, (section, dataset) in self.validation.items():
-            protocol = Protocol(
-                self.metrics,
-                baseline=val.baseline,
-                save_to=self.folder / "visualization" / (section.name or key) if val.save_img else None,
-                suffix=f"_{it}",
-                shown=val.report_pictures if val.report else 0,
-                bar=False,
-            )
+            save_to = self.folder / "visualization" / (section.name or key)
+            protocol = protocol_of(val, self.metrics, save_to, f"_{it}", bar=False)
             result = evaluate(self.model, section, dataset, protocol)
             results.append(result)
             log_means(result)
@@ -285,7 +290,8 @@ class Run:
         if self.world.is_main and val.keep_best:
             keep_best(self.folder, self.model, it, results, self.directions, self.suffix)
         if curves and val.report:
-            page(self.folder, self.options, results, read_curves(self.folder))
+            measured = {**protocols(self.options, self.metrics), **how_timed(self.options, self.world)}
+            page(self.folder, self.options, results, read_curves(self.folder), measured)
 
 
 class _Clock:

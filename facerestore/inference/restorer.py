@@ -6,12 +6,13 @@ import os
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facerestore.archs import build_network
 from facerestore.checkpoint import Checkpoint, load_weights, recognise
 from facerestore.data.image_io import read_image, tensor_to_image
 from facerestore.errors import CheckpointError, DataError, OptionError, listed
+from facerestore.inference.tiles import Tiling, restore_in_tiles
 
 
 class Restorer:
@@ -21,12 +22,24 @@ class Restorer:
         weights: this project's checkpoint, or a published one: the network is rebuilt from what the file holds
         key: which weights of the file (`params`, `params_ema`); the averaged ones by default
         device: where it runs; a GPU by default where there is one
+        tile: side of the parts in which larger pictures are restored, in pixels of the input, a multiple of 8; all at once
+            by default
+        tile_overlap: by how much such parts overlap (see :mod:`facerestore.inference.tiles`)
 
     Raises:
         CheckpointError: the file is missing, damaged, of no known network, or of one that takes or makes something else
+        OptionError: `tile` and `tile_overlap` do not go together
     """
 
-    def __init__(self, weights: str | os.PathLike, key: str | None = None, device: str | torch.device | None = None):
+    def __init__(
+        self,
+        weights: str | os.PathLike,
+        key: str | None = None,
+        device: str | torch.device | None = None,
+        tile: int | None = None,
+        tile_overlap: int = 64,
+    ):
+        self.tiling = Tiling(tile, tile_overlap) if tile else None
         kind, keywords, file = recognise(weights)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:
@@ -58,9 +71,18 @@ class Restorer:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise DataError(f"a picture must be uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
         x = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
+        x = self.low + x / 255 * (self.high - self.low)
         with torch.no_grad():
-            restored = self.network(self.low + x / 255 * (self.high - self.low)).image
+            restored = self._restored(x)
         return tensor_to_image(restored[0].float().cpu(), min_max=(self.low, self.high))
+
+    def _restored(self, x: Tensor) -> Tensor:
+        if self.tiling is None:
+            return self.network(x).image
+        parts = restore_in_tiles(
+            lambda rows, columns: {"": self.network(x[..., rows, columns]).image}, *x.shape[-2:], self.tiling
+        )
+        return parts[""]
 
 
 def _image_range(file: Checkpoint, network: nn.Module) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from facerestore.data.image_io import write_image
 from facerestore.engine import cli, distributed, evaluation
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import DatasetScores, Protocol, evaluate
+from facerestore.engine.logs import number
 from facerestore.engine.measuring import SetFigures, build_metrics, measurable, protocols
 from facerestore.metrics import calculate_psnr
 from facerestore.metrics.base import PictureMetric, SetMetric
@@ -92,6 +93,9 @@ class Pictures:
     def name(self, index: int) -> str:
         return f"picture{index}"
 
+    def explain(self, key) -> dict:
+        return {"kernel": {"sigma": key.index / 2}, "mirrored": key.index == 1, "gray": False}
+
     def load(self, key) -> dict:
         image = torch.full((3, 8, 8), self.levels[key.index], dtype=torch.uint8)
         return {"lq": image, "index": key.index} | ({"gt": image} if self.has_truth else {})
@@ -101,7 +105,7 @@ METRICS = {"psnr": calculate_psnr, "brightness": Brightness(), "shift": Shift()}
 
 
 def measured(
-    levels: list[int], has_truth: bool = True, metrics: dict | None = None, world: World | None = None
+    levels: list[int], has_truth: bool = True, metrics: dict | None = None, world: World | None = None, **protocol
 ) -> DatasetScores:
     section = load_options(
         {"name": "x", "model_type": "SRModel", "network_g": {"type": "SRResNet"},
@@ -109,7 +113,7 @@ def measured(
     ).datasets["val"]  # fmt: skip
     model = Doubler()
     model.world = world or World()
-    return evaluate(model, section, Pictures(levels, has_truth), Protocol(metrics or METRICS, bar=False))
+    return evaluate(model, section, Pictures(levels, has_truth), Protocol(metrics or METRICS, bar=False, **protocol))
 
 
 def test_pictures_and_sets_are_measured_together():
@@ -120,6 +124,30 @@ def test_pictures_and_sets_are_measured_together():
     assert means["double"]["brightness"] == pytest.approx(2 * (26 + 51 + 102) / 3 / 255, rel=1e-5)
     assert "shift" not in result.scores["picture0"]["double"] and result.notes() == []
     assert set(result.by_metric()) == {"psnr", "brightness", "shift"}
+
+
+def kept(levels: list[int], world: World | None = None, **protocol) -> DatasetScores:
+    metrics = {"psnr": calculate_psnr, "brightness": Brightness()}
+    return measured(levels, metrics=metrics, world=world, better={"psnr": "higher", "brightness": "lower"}, **protocol)
+
+
+def test_the_report_shows_the_first_and_the_worst_pictures_with_their_degradation():
+    result = kept([90, 100, 30, 120, 60, 110], shown=2, worst=1)
+    # Of `double`, psnr is worst where it adds most and brightness, of which less is better, at the brightest: both picture3.
+    assert [p.name for p in result.shown] == ["picture0", "picture1", "picture3"]
+    assert [p.facts for p in result.shown] == [
+        {"kernel": "sigma 0"}, {"mirrored": "yes", "kernel": "sigma 0.5"}, {"kernel": "sigma 1.5"}
+    ]  # fmt: skip
+    section = result.section()
+    assert [p.name for p in section.pictures] == [f"picture{i}" for i in range(6)]
+    assert [bool(p.images) for p in section.pictures] == [True, True, False, True, False, False]
+    assert all(p.scores == result.scores[p.name] for p in section.pictures)
+
+
+def test_worst_pictures_beyond_the_first_batch_are_kept_and_no_others():
+    result = kept([100, 30, 120, 60, 110], shown=1, worst=2)
+    assert [p.name for p in result.shown] == ["picture0", "picture1", "picture2", "picture4"]  # 1: all of `same` are as good
+    assert kept([100, 30, 120], shown=0, worst=2).shown == []
 
 
 def test_without_a_truth_what_needs_one_is_left_out_with_a_word(caplog):
@@ -140,7 +168,9 @@ def test_pictures_without_a_figure_are_named_counted_and_left_out_of_the_mean():
     assert result.without == {"brightness": {"double": ["picture0"], "same": ["picture0", "picture2"]}}
     assert "brightness of same: no figure for 2 of 3 pictures (picture0, picture2)" in result.notes()
     assert "brightness" not in result.scores["picture0"]["same"]
-    assert result.section().note == "; ".join(result.notes())
+    assert result.section().note == "; ".join(
+        [*result.notes(), f"double and same: {number(result.seconds)} s a picture together"]
+    )
 
 
 def test_a_set_without_a_figure_is_told():
@@ -156,7 +186,8 @@ def test_a_metric_without_any_figure_has_no_mean():
 def test_processes_measure_what_one_does(monkeypatch):
     """Each process takes its share; here one after the other, what they would send kept for the last."""
     levels = [26, 51, 102, 5, 60]
-    alone, sent = measured(levels), []
+    report = {"shown": 1, "worst": 1, "better": {"psnr": "higher", "brightness": "lower", "shift": "lower"}}
+    alone, sent = measured(levels, **report), []
     for rank in range(3):
         calls = iter(range(2))
 
@@ -166,8 +197,9 @@ def test_processes_measure_what_one_does(monkeypatch):
             return [v for t, v in sent if t == turn]
 
         monkeypatch.setattr(distributed, "gather", gather)
-        together = measured(levels, world=World(rank, 3))
+        together = measured(levels, world=World(rank, 3), **report)
     assert together.scores == alone.scores and together.without == alone.without
+    assert [(p.name, p.facts) for p in together.shown] == [(p.name, p.facts) for p in alone.shown]
     for method, figures in alone.of_set.items():
         assert together.of_set[method] == pytest.approx(figures, rel=1e-12)
 

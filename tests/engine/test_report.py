@@ -189,12 +189,23 @@ def test_curves_are_ordered_and_break_where_not_finite(tmp_path):
     ]
 
 
+def test_protocols_stand_beside_the_numbers(tmp_path):
+    told = {"psnr": {"measures": "How far.", "type": "calculate_psnr", "crop_border": 4, "test_y_channel": False,
+                     "weights": {"file": "a.pth", "sha256": "00ff"}, "sizes": [64, None]}}  # fmt: skip
+    text = page(tmp_path, section(), protocols=told).text
+    assert "How it was measured" in text and "How far. calculate_psnr" in text
+    assert "crop_border 4; test_y_channel no; weights file a.pth, sha256 00ff; sizes 64, none" in text
+    assert "How it was measured" not in page(tmp_path, section()).text
+
+
 def hostile(folder: Path) -> Page:
     rows = {HOSTILE: {HOSTILE: 1.0, "psnr": 2.0}}
     image = np.zeros((4, 4, 3), np.uint8)
     named = Picture(HOSTILE, {HOSTILE: image, "HR": image + 9}, rows, {HOSTILE: HOSTILE})
     bad = DataSection(HOSTILE, [named], rows, HOSTILE)
-    return page(folder, bad, title=HOSTILE, facts={HOSTILE: HOSTILE}, curves={HOSTILE: {HOSTILE: [(1, 2.0), (2, 3.0)]}})
+    told = {HOSTILE: {HOSTILE: HOSTILE, "type": HOSTILE}}
+    curves = {HOSTILE: {HOSTILE: [(1, 2.0), (2, 3.0)]}}
+    return page(folder, bad, title=HOSTILE, facts={HOSTILE: HOSTILE}, curves=curves, protocols=told)
 
 
 def test_names_are_harmless(tmp_path):
@@ -257,19 +268,44 @@ def test_page_files_are_package_data():
 
 
 @pytest.fixture(scope="module")
-def dump(tmp_path_factory):
-    """Gives the document as a browser has built it, without scripts and styles."""
+def browser(tmp_path_factory):
+    """Runs Chromium on a page, with these flags, and returns what it prints."""
     if CHROMIUM is None:
         pytest.skip("needs chromium (apt-get install chromium): the page's script was not run")
 
-    def run(path: Path) -> str:
+    def run(path: Path, *flags: str) -> str:
         profile = tmp_path_factory.mktemp("profile")
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
-        command = [CHROMIUM, *flags, "--virtual-time-budget=3000", "--window-size=1280,2000", "--dump-dom", path.as_uri()]
-        document = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        common = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+        command = [CHROMIUM, *common, "--virtual-time-budget=3000", *flags, path.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def dump(browser):
+    """Gives the document as a browser has built it, without scripts and styles."""
+
+    def run(path: Path) -> str:
+        document = browser(path, "--window-size=1280,2000", "--dump-dom")
         return re.sub(r"(?s)<(script|style).*?</\1>", "", document)
 
     return run
+
+
+def driven(monkeypatch, script: str) -> None:
+    """Let pages that are written from here on do something when they are built, as a reader's hand would."""
+    resource = report._resource
+    monkeypatch.setattr(report, "_resource", lambda name: resource(name) + (script if name == "page.js" else ""))
+
+
+def shown_cards(document: str) -> list[str]:
+    """The pictures' names in the order in which they are seen."""
+    cards = re.findall(r'(?s)<article class="card"([^>]*)>\s*<h3>(.*?)</h3>', document)
+    return [name for attributes, name in cards if "hidden" not in attributes]
+
+
+CHOOSE = "const choose = (id, value) => { byId(id).value = value; byId(id).dispatchEvent(new Event('change')); };"
 
 
 def root_of(document: str) -> str:
@@ -295,3 +331,53 @@ def test_browser_builds_hostile_and_empty_pages(tmp_path, dump):
     assert 'data-cards="1"' in root_of(document) and "<title>owned" not in document
     page(tmp_path)
     assert "data-ready" in root_of(empty := dump(tmp_path / "report.html")) and "data-error" not in root_of(empty)
+
+
+def test_browser_shows_the_worst_ten_by_any_metric(tmp_path, dump, monkeypatch):
+    order = [5, 2, 9, 0, 13, 7, 1, 11, 3, 8, 12, 4, 10, 6]  # of sharpness; of noise, the reverse
+    pictures = [
+        picture(
+            f"face{i}", 8, i, scores={"GFPGAN": {"psnr": 20.0 + place, "niqe": 3.0 + place / 4}, "other": {"psnr": 1.0 * i}}
+        )
+        for place, i in enumerate(order)
+    ]
+    given = section(pictures=[*pictures, Picture("without images", {}, {"GFPGAN": {"psnr": 1.0}})])
+    for metric, expected in (("psnr", order[:10]), ("niqe", order[::-1][:10])):
+        with monkeypatch.context() as patch:
+            chosen = f"choose('show', '10'); choose('order', JSON.stringify(['GFPGAN', '{metric}']));"
+            driven(patch, CHOOSE + chosen)
+            page(tmp_path, given)
+        document = dump(tmp_path / "report.html")
+        assert shown_cards(document) == [f"face{i}" for i in expected]
+        assert "10 of 14" in document and "without images" in document  # the table has it
+    page(tmp_path, given)
+    assert shown_cards(dump(tmp_path / "report.html")) == [p.name for p in pictures]
+
+
+def test_browser_sorts_the_table(tmp_path, dump, monkeypatch):
+    driven(
+        monkeypatch, "[...document.querySelectorAll('.tall th button')].find(b => b.textContent.startsWith('psnr')).click();"
+    )
+    scores = [{"A": {"psnr": value}} for value in (30.0, 9.5, 21.0)]
+    page(tmp_path, section(pictures=[picture(f"p{i}", scores=s) for i, s in enumerate(scores)]))
+    body = re.search(r'(?s)<div class="scroll tall".*?<tbody>(.*?)</tbody>', dump(tmp_path / "report.html"))[1]
+    assert re.findall(r">(p\d)</a>", body) == ["p1", "p2", "p0"]
+
+
+def test_what_is_seen_is_before_on_the_left_and_after_on_the_right(tmp_path, browser):
+    """Looked at: a screenshot of one picture, all red before, all blue after, green in truth."""
+    red, blue, green = (np.full((256, 256, 3), colour, np.uint8) for colour in ((250, 0, 0), (0, 0, 250), (0, 250, 0)))
+    facts = {"kernel": "iso, sigma 2.5"}
+    shown = Picture("face", {"bicubic": red, "GFPGAN": blue, "HR": green}, {"GFPGAN": {"psnr": 30.0}}, facts)
+    path = write_report(tmp_path / "report.html", title="run", sections=[DataSection("faces", [shown])])
+    browser(path, "--window-size=1200,1400", f"--screenshot={tmp_path / 'seen.png'}")
+    seen = cv2.cvtColor(cv2.imread(str(tmp_path / "seen.png")), cv2.COLOR_BGR2RGB).astype(int)
+    places = {}
+    for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250)), ("green", (0, 250, 0))):
+        rows, columns = np.nonzero((np.abs(seen - colour) <= 8).all(axis=2))
+        assert len(rows) > 1000, f"no {name} is seen"
+        places[name] = rows, columns
+    slider = places["red"][0].min() + 100  # a row of the slider
+    left, right = (columns[rows == slider] for rows, columns in (places["red"], places["blue"]))
+    assert left.max() < right.min() and abs(len(left) - len(right)) <= 8  # the line stands in the middle
+    assert places["green"][0].min() > slider, "the truth stands in the strip below"

@@ -111,7 +111,7 @@ class Trial:
     def run(self) -> None:
         """Phase after phase; in the last one a checkpoint, a validation, and a resume that must change nothing."""
         self.supply = self._measure_supply()
-        self.curves = self.trainer.open_curves(self.start)
+        self.curves = self.trainer.open_curves(self.start, publish=False)
         witness = Witness(self.model)
         *phases, last = phases_of(self.options, self.turns, self.start)
         for phase in phases:

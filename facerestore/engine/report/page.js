@@ -83,6 +83,7 @@ addEventListener("beforeprint", () => document.querySelectorAll("img[data-image]
 // Gallery -------------------------------------------------------------------------------------------------------------
 
 const cards = [];  // {element, picture, choose(side, label)} in the order of the data
+const chosen = {text: "", count: Infinity, order: ""};  // which cards are shown, and in which order
 
 function buildGallery() {
   const sections = data.sections.map((section, i) => {
@@ -162,37 +163,50 @@ function toolbar() {
     .filter(m => cards.some(c => c.picture.scores[method]?.[m.name]))
     .map(m => option(JSON.stringify([method, m.name]), `${m.better ? "worst" : "lowest"} ${m.name}, ${method}`))));
   const found = h("output", {"aria-live": "polite"});
-  const filter = e => {
-    const wanted = e.target.value.trim().toLowerCase();
-    for (const c of cards) c.element.hidden = !c.picture.name.toLowerCase().includes(wanted);
-    found.textContent = wanted ? `${cards.filter(c => !c.element.hidden).length} of ${cards.length}` : "";
+  const arrange = change => {
+    Object.assign(chosen, change);
+    arrangeCards();
+    const shown = cards.filter(c => !c.element.hidden).length;
+    found.textContent = shown < cards.length ? `${shown} of ${cards.length}` : "";
   };
   const resize = e => root.style.setProperty("--card", e.target.value);
   return h("div", {class: "toolbar", role: "group", "aria-label": "Gallery"},
     labels.length > 1 ? [side("left", 0), side("right", 1)] : null,
-    labelled("order", h("select", {id: "order", onchange: e => sortCards(e.target.value)},
+    labelled("order", h("select", {id: "order", onchange: e => arrange({order: e.target.value})},
       option("", "as given"), option("name", "name"), orders)),
+    labelled("show", h("select", {id: "show", onchange: e => arrange({count: Number(e.target.value)})},
+      option("Infinity", "all", true), option("10", "the first ten of each set"))),
     labelled("size", h("select", {onchange: resize},
       option("17rem", "small"), option("26rem", "medium", true), option("60rem", "large"))),
-    labelled("find", h("input", {type: "search", placeholder: "name", oninput: filter})), found);
+    labelled("find", h("input", {type: "search", placeholder: "name",
+      oninput: e => arrange({text: e.target.value.trim().toLowerCase()})})), found);
 }
 
 /** Smallest first; what is no number goes last. */
 const ascending = (a, b) => (a == null) - (b == null) || Number(a) - Number(b) || 0;
 
-function sortCards(order) {
+function sortedCards(order) {
   const sorted = [...cards];
-  if (order === "name") sorted.sort((a, b) => a.picture.name.localeCompare(b.picture.name, undefined, {numeric: true}));
-  else if (order) {
-    const [method, metric] = JSON.parse(order);
-    const sign = data.metrics.find(m => m.name === metric).better === "lower" ? -1 : 1;  // worst first
-    const value = c => {
-      const found = c.picture.scores[method]?.[metric]?.value;
-      return found == null ? null : sign * found;
-    };
-    sorted.sort((a, b) => ascending(value(a), value(b)));
+  if (order === "name") return sorted.sort((a, b) => a.picture.name.localeCompare(b.picture.name, undefined, {numeric: true}));
+  if (!order) return sorted;
+  const [method, metric] = JSON.parse(order);
+  const sign = data.metrics.find(m => m.name === metric).better === "lower" ? -1 : 1;  // worst first
+  const value = c => {
+    const found = c.picture.scores[method]?.[metric]?.value;
+    return found == null ? null : sign * found;
+  };
+  return sorted.sort((a, b) => ascending(value(a), value(b)));
+}
+
+/** Put the cards of each set in order; shown are the first ones that have the text in their names. */
+function arrangeCards() {
+  const seen = new Map();  // section -> how many of its cards are shown
+  for (const {element, picture} of sortedCards(chosen.order)) {
+    const parent = element.parentElement, before = seen.get(parent) || 0;
+    parent.append(element);
+    element.hidden = before >= chosen.count || !picture.name.toLowerCase().includes(chosen.text);
+    if (!element.hidden) seen.set(parent, before + 1);
   }
-  for (const {element} of sorted) element.parentElement.append(element);
 }
 
 // Enlarged view: all columns of a picture, moved together ---------------------------------------------------------------
@@ -352,6 +366,8 @@ function listenToLightbox() {
 
 // Table of pictures and methods -----------------------------------------------------------------------------------------
 
+const MOST_ROWS = 2000;  // that a browser lays out without a wait; order and filter reach all
+
 function buildTable() {
   const rows = data.sections.flatMap((section, i) => section.pictures.flatMap((picture, j) =>
     Object.entries(picture.scores).map(([method, values]) =>
@@ -363,7 +379,7 @@ function buildTable() {
     row.text = names.map(name => row[name]).join(" ").toLowerCase();
     row.element = h("tr", {},
       names.map(name => h("td", {class: "name"},
-        name === "picture" && row.linked ? h("a", {href: `#${row.id}`}, row.picture) : row[name])),
+        name === "picture" && row.linked ? h("a", {href: `#${row.id}`, onclick: () => { byId(row.id).hidden = false; }}, row.picture) : row[name])),
       metrics.map(m => scoreCell(row.values[m.name])));
   }
   const state = {column: null, down: false, text: "", method: ""};
@@ -391,8 +407,8 @@ function buildTable() {
   function fill() {
     const words = state.text.toLowerCase().split(/\s+/);
     const kept = rows.filter(row => (!state.method || row.method === state.method) && words.every(w => row.text.includes(w)));
-    body.replaceChildren(...kept.map(row => row.element));
-    count.textContent = kept.length === rows.length ? `${rows.length} ${rows.length === 1 ? "row" : "rows"}`
+    body.replaceChildren(...kept.slice(0, MOST_ROWS).map(row => row.element));
+    count.textContent = kept.length > MOST_ROWS ? `the first ${MOST_ROWS} of ${kept.length} rows` : kept.length === rows.length ? `${rows.length} ${rows.length === 1 ? "row" : "rows"}`
                                                     : `${kept.length} of ${rows.length} rows`;
   }
 

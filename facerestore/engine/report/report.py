@@ -86,6 +86,7 @@ def write_report(
     curves: Mapping[str, Mapping[str, Points]] | None = None,
     facts: Mapping[str, str] | None = None,
     better: Mapping[str, Better] | None = None,
+    protocols: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write the page to `path`, atomically, and return the path.
 
@@ -97,6 +98,7 @@ def write_report(
         facts: a small table under the heading
         better: metric -> "higher" or "lower"; goes before what is known of common metrics (`psnr_y` counts as `psnr`).
             Of a metric whose direction is unknown no value is called best.
+        protocols: metric -> how it was measured, in keys and values; two figures can be compared where these are the same
 
     Raises:
         ValueError: an image is not uint8 (H, W, 3).
@@ -120,6 +122,7 @@ def write_report(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         facts=_facts_table(facts or {}),
         means=_means_table(sections, metrics),
+        protocols=_protocols(protocols or {}),
         data=_json(data),
         images="\n".join(images.tags),
     )
@@ -207,6 +210,27 @@ def _decimals(values: Iterable[float]) -> int | None:
 def _facts_table(facts: Mapping[str, str]) -> str:
     rows = (f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items())
     return f'<dl class="facts">{"".join(rows)}</dl>' if facts else ""
+
+
+def _protocols(protocols: Mapping[str, Mapping[str, Any]]) -> str:
+    """How each metric measured: what it is in a sentence, then its keywords, network and files."""
+    if not protocols:
+        return ""
+    rows = []
+    for name, protocol in protocols.items():
+        said = "; ".join(f"{key} {_plain(value)}" for key, value in protocol.items() if key not in ("type", "measures"))
+        what = " ".join(str(protocol[key]) for key in ("measures", "type") if key in protocol)
+        rows.append(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(what)}<small>{html.escape(said)}</small></dd></div>")
+    return f'<details id="protocols"><summary>How it was measured</summary><dl>{"".join(rows)}</dl></details>'
+
+
+def _plain(value: Any) -> str:
+    """Values without Python's quotes and braces."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value))
+    return {"True": "yes", "False": "no", "None": "none"}.get(str(value), str(value))
 
 
 def _means_table(sections: Sequence[DataSection], metrics: Mapping[str, _Metric]) -> str:
