@@ -364,13 +364,18 @@ def test_browser_sorts_the_table(tmp_path, dump, monkeypatch):
     assert re.findall(r">(p\d)</a>", body) == ["p1", "p2", "p0"]
 
 
-def test_what_is_seen_is_before_on_the_left_and_after_on_the_right(tmp_path, browser):
+WHOLE_FRAMES = ("--run-all-compositor-stages-before-draw", "--disable-checker-imaging")  # no picture that is still decoded
+AT_ONCE = "document.querySelectorAll('img[data-image]').forEach(image => { image.decoding = 'sync'; load(image); });"
+
+
+def test_what_is_seen_is_before_on_the_left_and_after_on_the_right(tmp_path, browser, monkeypatch):
     """Looked at: a screenshot of one picture, all red before, all blue after, green in truth."""
+    driven(monkeypatch, AT_ONCE)  # a busy machine may be photographed before pictures have come into view
     red, blue, green = (np.full((256, 256, 3), colour, np.uint8) for colour in ((250, 0, 0), (0, 0, 250), (0, 250, 0)))
     facts = {"kernel": "iso, sigma 2.5"}
     shown = Picture("face", {"bicubic": red, "GFPGAN": blue, "HR": green}, {"GFPGAN": {"psnr": 30.0}}, facts)
     path = write_report(tmp_path / "report.html", title="run", sections=[DataSection("faces", [shown])])
-    browser(path, "--window-size=1200,1400", f"--screenshot={tmp_path / 'seen.png'}")
+    browser(path, *WHOLE_FRAMES, "--window-size=1200,1400", f"--screenshot={tmp_path / 'seen.png'}")
     seen = cv2.cvtColor(cv2.imread(str(tmp_path / "seen.png")), cv2.COLOR_BGR2RGB).astype(int)
     places = {}
     for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250)), ("green", (0, 250, 0))):
