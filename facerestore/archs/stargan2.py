@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,17 @@ Strength = Annotated[float, Meta(ge=0, le=1000)]
 
 MASK_OF_SIDE = {32: 0, 64: 1, 128: 1}  # features of these sides are passed on to the decoder, through that mask
 PICTURES = (-1.0, 1.0)
+
+
+class Content(NamedTuple):
+    """What the generator knows of pictures before it is told a style."""
+
+    feat: Tensor  # (N, C, h, w)
+    passed: dict[int, Tensor]  # high-passed features that are added to the decoder's, by their height
+
+    def detached(self) -> Content:
+        """The same as constants."""
+        return Content(self.feat.detach(), {side: feat.detach() for side, feat in self.passed.items()})
 
 
 @ARCHS.register()
@@ -86,6 +97,7 @@ class StarGANv2Generator(Generator):
             OptionError: img_size is no power of 2, or too small
         """
         super().__init__()
+        self.style_dim = style_dim
         self.levels = halvings(img_size, 8 if w_hpf else 16, "StarGANv2Generator")
         widths = channels(base_dim, img_size, self.levels, max_conv_dim)
         pairs = list(pairwise(widths))
@@ -107,18 +119,30 @@ class StarGANv2Generator(Generator):
             block.freeze_unused()
 
     def forward(self, x: Tensor, s: Tensor, masks: Sequence[Tensor] | None = None) -> GeneratorOutput:
+        return GeneratorOutput(image=self.decoded(self.encoded(x, masks), s))
+
+    def encoded(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Content:
+        """The first half of forward, which knows of no style: pictures in several styles need it once."""
         self._refuse_unfit(x, masks)
         feat, passed = self.from_rgb(x), {}
         for block in self.encode:
             if masks is not None and feat.shape[2] in MASK_OF_SIDE:
                 passed[feat.shape[2]] = feat
             feat = block(feat)
+        return Content(feat, {side: self._high_passed(known, masks) for side, known in passed.items()})
+
+    def decoded(self, content: Content, s: Tensor) -> Tensor:
+        """The second half of forward: pictures (N, 3, H, W) of `content` in the styles s (N, style_dim)."""
+        feat = content.feat
         for block in self.decode:
             feat = block(feat, s)
-            if (side := feat.shape[2]) in passed:
-                mask = F.interpolate(masks[MASK_OF_SIDE[side]], feat.shape[2:], mode="bilinear", align_corners=False)
-                feat = feat + self.hpf(mask * passed[side])
-        return GeneratorOutput(image=self.to_rgb(feat))
+            if (side := feat.shape[2]) in content.passed:
+                feat = feat + content.passed[side]
+        return self.to_rgb(feat)
+
+    def _high_passed(self, feat: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        mask = F.interpolate(masks[MASK_OF_SIDE[feat.shape[2]]], feat.shape[2:], mode="bilinear", align_corners=False)
+        return self.hpf(mask * feat)
 
     def _refuse_unfit(self, x: Tensor, masks: Sequence[Tensor] | None) -> None:
         step = 2**self.levels
@@ -164,6 +188,7 @@ class StarGANv2MappingNetwork(Encoder):
             hidden_dim: features of the layers between
         """
         super().__init__()
+        self.latent_dim, self.style_dim, self.num_domains = latent_dim, style_dim, num_domains
         self.shared = nn.Sequential(*dense(latent_dim, hidden_dim), *dense(hidden_dim, hidden_dim, 3))
         self.unshared = nn.ModuleList(
             nn.Sequential(*dense(hidden_dim, hidden_dim, 3), nn.Linear(hidden_dim, style_dim)) for _ in range(num_domains)
@@ -218,7 +243,7 @@ class StarGANv2StyleEncoder(Encoder):
             OptionError: img_size is no power of 2
         """
         super().__init__()
-        self.img_size = img_size
+        self.img_size, self.style_dim, self.num_domains = img_size, style_dim, num_domains
         trunk, width = to_one_pixel(base_dim, img_size, max_conv_dim, "StarGANv2StyleEncoder")
         self.shared = nn.Sequential(*trunk)
         self.unshared = nn.ModuleList(nn.Linear(width, style_dim) for _ in range(num_domains))
@@ -266,7 +291,7 @@ class StarGANv2Discriminator(Discriminator):
             OptionError: img_size is no power of 2
         """
         super().__init__()
-        self.img_size = img_size
+        self.img_size, self.num_domains = img_size, num_domains
         trunk, width = to_one_pixel(base_dim, img_size, max_conv_dim, "StarGANv2Discriminator")
         self.main = nn.Sequential(*trunk, nn.Conv2d(width, num_domains, 1))
         scaled_kaiming_(self, 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from facerestore.data.base import FaceDataset
 from facerestore.data.degraded_faces import FFHQBlindDataset, FFHQBlindJointDataset, FFHQDegradationDataset
+from facerestore.data.domains import DomainFolderDataset, SyntheticDomainDataset
 from facerestore.data.ffhq import FFHQDataset
 from facerestore.data.paired import PairedImageDataset
 from facerestore.data.single import SingleImageDataset
@@ -14,12 +15,14 @@ from facerestore.data.synthetic_faces import SyntheticFaceDataset
 from facerestore.registry import DATASETS
 
 __all__ = [
+    "DomainFolderDataset",
     "FFHQBlindDataset",
     "FFHQBlindJointDataset",
     "FFHQDataset",
     "FFHQDegradationDataset",
     "PairedImageDataset",
     "SingleImageDataset",
+    "SyntheticDomainDataset",
     "SyntheticFaceDataset",
     "build_dataset",
 ]

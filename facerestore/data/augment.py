@@ -5,6 +5,7 @@ So the ground truth and its low-resolution picture get the same, and any sample 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,30 @@ def sample_crop(rng: np.random.Generator, height: int, width: int, size: int) ->
     """A square of `size` anywhere in a picture of (height, width)."""
     top, left = rng.integers((height - size + 1, width - size + 1))
     return Crop(int(top), int(left), size, size)
+
+
+def sample_resized_crop(
+    rng: np.random.Generator, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
+) -> Crop:
+    """A part of a picture of (height, width), to be resized to one size afterwards.
+
+    Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6, as torchvision draws it: its area is uniform, and
+    the logarithm of its ratio too; what does not fit into the picture is drawn again, ten times at most.
+
+    Args:
+        area: least and largest, as shares of the picture's
+        ratio: least and largest width / height
+    """
+    for _ in range(10):
+        pixels = height * width * rng.uniform(*area)
+        shape = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        crop_width, crop_height = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top, left = rng.integers((height - crop_height + 1, width - crop_width + 1))
+            return Crop(int(top), int(left), crop_height, crop_width)
+    crop_width = max(1, min(width, round(height * ratio[1])))
+    crop_height = max(1, min(height, round(width / ratio[0])))
+    return Crop((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
 
 
 def apply_crop(image: np.ndarray, crop: Crop) -> np.ndarray:

@@ -93,10 +93,38 @@ class FaceDataset(Dataset, ABC):
             try:
                 return _to_tensors(self.sample((key.index + step) % len(self), self.rng(key)))
             except PictureError as error:
-                if str(error) not in self._reported:
-                    self._reported.add(str(error))
-                    log.warning("%s (skipped: the next picture takes its place)", error)
+                self._passed_over(error)
         raise DataError("not one picture of the data set can be read; the log names each")
+
+    def first(self, count: int) -> FaceDataset:
+        """The data set's first pictures alone: what `--preflight` evaluates."""
+        return FirstPictures(self, count)
+
+    def _passed_over(self, error: PictureError) -> None:
+        """Name an unreadable picture in the log, once."""
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            log.warning("%s (skipped: the next picture takes its place)", error)
+
+
+class FirstPictures(FaceDataset):
+    """The first `count` pictures of a data set."""
+
+    def __init__(self, whole: FaceDataset, count: int):
+        super().__init__(whole.mean, whole.std, whole.on_bad_image)
+        self.whole, self.count, self.seed = whole, count, whole.seed
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.whole))
+
+    def name(self, index: int) -> str:
+        return self.whole.name(index)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        return self.whole.sample(index, rng)
+
+    def load(self, key: SampleKey) -> dict[str, Any]:
+        return self.whole.load(key)
 
 
 class PictureDataset(FaceDataset):

@@ -27,6 +27,8 @@ def test(options: Options, world: World) -> None:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
     refuse_untrained(options)
     model, metrics = build_model(options, world), build_metrics(options, world)
+    for _, dataset in sets.values():
+        model.method.refuse_data(dataset)
     start_logging(world.is_main, folder / f"test_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)

@@ -61,6 +61,7 @@ def train(options: Options, world: World, auto_resume: bool = False) -> None:
     dataset, validation = open_data(options)
     folder = run_folder(options)
     model = build_model(options, world)
+    refuse_data(model, dataset, validation)
     auto_resume = auto_resume or restarted()
     found = state_to_resume(options, folder, auto_resume) if world.is_main else None
     state_file = distributed.gather(found, world)[0]  # all go on from one checkpoint, whatever each of them sees
@@ -90,6 +91,12 @@ def open_data(options: Options) -> tuple[FaceDataset, Validation]:
     for data in (dataset, *(d for _, d in validation.values())):
         len(data)
     return dataset, validation
+
+
+def refuse_data(model: TrainingModel, dataset: FaceDataset, validation: Validation) -> None:
+    """DataError where a data set does not fit the method's networks."""
+    for data in (dataset, *(d for _, d in validation.values())):
+        model.method.refuse_data(data)
 
 
 def run_folder(options: Options) -> Path:

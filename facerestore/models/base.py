@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
 from facerestore.registry import ARCHS, Part
 
@@ -97,6 +98,7 @@ class Method(ABC):
     minimises_one_of: ClassVar[tuple[str, ...]] = ()  # losses of which training needs at least one
     reads: ClassVar[tuple[str, ...]] = ("lq", "gt")  # what training batches must hold
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
+    bundled: ClassVar[Mapping[str, str]] = {}  # networks also kept in one file, by their names there; see `save_bundle`
     differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
 
     engine: Engine  # set by the engine when the method is built
@@ -112,6 +114,9 @@ class Method(ABC):
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         """The same by name, for methods that train several restorers side by side."""
         return {"restored": self.restore(batch, ema)}
+
+    def refuse_data(self, dataset: FaceDataset) -> None:  # noqa: B027  (most methods take any)
+        """DataError for a data set that does not fit the networks, as far as its options and the list of its pictures tell."""
 
     def default_betas(self, optimizer: str) -> tuple[float, float]:
         """Adam's betas where the options name none."""

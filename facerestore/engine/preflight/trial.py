@@ -15,14 +15,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from facerestore.config import Options
 from facerestore.config.schema import net_of
-from facerestore.data.base import FaceDataset, SampleKey
+from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
 from facerestore.data.loader import worker_failures
 from facerestore.engine import distributed
@@ -35,7 +33,7 @@ from facerestore.engine.preflight.phases import Kind, Phase, kind_of, phases_of
 from facerestore.engine.preflight.weights import weight_findings
 from facerestore.engine.preflight.witness import Findings, Witness
 from facerestore.engine.resume import resume_training
-from facerestore.engine.trainer import Run, Validation
+from facerestore.engine.trainer import Run, Validation, refuse_data
 from facerestore.errors import UserError, first_line, listed
 
 
@@ -88,13 +86,14 @@ class Trial:
     ):
         self.options, self.world, self.folder, self.found = options, world, folder, Findings()
         few = {
-            k: (section, FirstPictures(pictures, 2 * section.batch_size_per_gpu * world.size))
+            k: (section, pictures.first(2 * section.batch_size_per_gpu * world.size))
             for k, (section, pictures) in validation.items()
         }
         self.pictures, self.few = (sum(len(data) for _, data in sets.values()) for sets in (validation, few))
         self.start = 0
         with told("networks and losses"):
             self.model = build_model(options, world)
+            refuse_data(self.model, dataset, few)
             self.found.add(weight_findings(options, self.model))
             if state_file:
                 self.start = self._resume(state_file)
@@ -249,26 +248,6 @@ class Trial:
         if self.world.device.type == "cuda":
             torch.cuda.synchronize(self.world.device)
         return time.perf_counter()
-
-
-class FirstPictures(FaceDataset):
-    """The first `count` pictures of a data set."""
-
-    def __init__(self, whole: FaceDataset, count: int):
-        super().__init__(whole.mean, whole.std, whole.on_bad_image)
-        self.whole, self.count, self.seed = whole, count, whole.seed
-
-    def __len__(self) -> int:
-        return min(self.count, len(self.whole))
-
-    def name(self, index: int) -> str:
-        return self.whole.name(index)
-
-    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        return self.whole.sample(index, rng)
-
-    def load(self, key: SampleKey) -> dict[str, Any]:
-        return self.whole.load(key)
 
 
 @contextmanager
