@@ -22,6 +22,7 @@ from facerestore.config.schema import DatasetOptions, ValOptions
 from facerestore.data.base import FaceDataset, SampleKey
 from facerestore.data.batch import Batch
 from facerestore.data.contact_sheet import facts
+from facerestore.data.domains import DomainDataset
 from facerestore.data.image_io import tensor_to_image, write_image
 from facerestore.data.loader import evaluation_loader
 from facerestore.data.names import natural
@@ -152,6 +153,10 @@ def directions(val: ValOptions) -> dict[str, Better]:
 
 def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset, protocol: Protocol) -> DatasetScores:
     """Restore and measure all pictures of `dataset`; every process takes its share, all return the whole."""
+    if isinstance(dataset, DomainDataset):
+        from facerestore.engine.translation import evaluate_translations  # which knows this file in turn
+
+        return evaluate_translations(model, options, dataset, protocol)
     world, name = model.world, options.name or options.type
     loader = evaluation_loader(
         dataset,

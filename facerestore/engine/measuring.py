@@ -70,8 +70,16 @@ class SetFigures:
         for name, metric in measurable(self.metrics, truth is not None).items():
             compared = {TRUTH: truth} if metric.needs_truth else {}
             for method, pictures in {**methods, **compared}.items():
-                statistics = self.seen[name].setdefault(method, metric.statistics())
-                statistics.add(metric.features(sent(pictures, metric)))
+                self._add(name, method, pictures)
+
+    def take(self, method: str | None, pictures: Tensor) -> None:
+        """Take pictures of one method, or those of the truth (`TRUTH`)."""
+        for name in self.metrics:
+            self._add(name, method, pictures)
+
+    def _add(self, name: str, method: str | None, pictures: Tensor) -> None:
+        metric = self.metrics[name]
+        self.seen[name].setdefault(method, metric.statistics()).add(metric.features(sent(pictures, metric)))
 
     def merged(self, world: World) -> SetFigures:
         """What all processes have seen, in their order."""

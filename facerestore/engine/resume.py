@@ -50,6 +50,7 @@ def save_training(
         "passed_over": model.passed_over,
         "options": json.dumps(raw_options),
     }
+    save_bundle(folder / "models" / "nets_ema_latest.pth", model, it)
     for name in checksums:
         _link(folder / "models" / name, folder / "models" / f"{name.rpartition('_')[0]}_latest{Path(name).suffix}")
     write_torch(_state_file(folder, it), state)
@@ -64,6 +65,14 @@ def save_network(path: Path, model: TrainingModel, name: str, more: Mapping[str,
     if name in model.ema:
         states["params_ema"] = model.ema[name].state_dict()
     save_checkpoint(path, states, {**model.meta.get(name, {}), **more})
+
+
+def save_bundle(path: Path, model: TrainingModel, it: int) -> None:
+    """Write the networks that work together, as their averages, in one file: enough to use what was trained."""
+    names = {n: published for n, published in model.method.bundled.items() if n in model.networks}
+    if names:
+        states = {published: model.ema.get(n, model.networks[n]).state_dict() for n, published in names.items()}
+        save_checkpoint(path, states, {"iteration": it})
 
 
 def resume_training(

@@ -28,6 +28,8 @@ LatentStyles = Annotated[nn.Module, Part(ARCHS, takes=("latent", "domain"), offe
 PictureStyles = Annotated[nn.Module, Part(ARCHS, takes=("picture", "domain"), offers=("embedding",))]
 DomainCritic = Annotated[nn.Module, Part(ARCHS, takes=("picture", "domain"), offers=("logits",))]
 Landmarks = Annotated[nn.Module, Part(ARCHS, offers=("heatmaps",), frozen=True)]
+Samples = Annotated[int, Meta(ge=1, le=1000)]
+Frames = Annotated[int, Meta(ge=0, le=10_000)]
 Weight = Annotated[float, Meta(ge=0, le=1e6)]
 Duration = Annotated[int, Meta(ge=1, le=NEVER, extra={"iterations": "after"})]
 
@@ -51,6 +53,9 @@ class StarGANv2Model(Method):
         ds_iter: iterations over which the diversity's weight falls linearly to 0
         lambda_cyc: weight of the cycle consistency, eq. 4 (`G/*_cyc`)
         styles_by_reference: whether F and E learn from references too, as in the paper; in the published code G alone does
+        samples_per_source: how many translations of each source an evaluation makes, by each way; 10 are published
+        grid_size: how many sources and styles a grid shows
+        video_frames: frames from one style to the next in the videos of an evaluation; 0 for no videos
     """
 
     optimizer_networks = {
@@ -85,11 +90,15 @@ class StarGANv2Model(Method):
         ds_iter: Duration = 100_000,
         lambda_cyc: Weight = 1.0,
         styles_by_reference: bool = False,
+        samples_per_source: Samples = 10,
+        grid_size: Samples = 4,
+        video_frames: Frames = 0,
     ):
         self.g, self.f, self.e, self.d = network_g, network_mapping, network_style_encoder, network_d
         self.fan, self.gan = network_fan, gan_opt or GANLoss()
         self.lambda_reg, self.lambda_sty, self.lambda_ds, self.lambda_cyc = lambda_reg, lambda_sty, lambda_ds, lambda_cyc
         self.ds_iter, self.styles_by_reference = ds_iter, styles_by_reference
+        self.samples_per_source, self.grid_size, self.video_frames = samples_per_source, grid_size, video_frames
         self.num_domains = network_mapping.num_domains
         refuse_unlike(network_g, network_mapping, network_style_encoder, network_d)
         refuse_masks_amiss(network_g, network_fan)
