@@ -151,9 +151,7 @@ class StarGANv2Model(Method):
         loss.backward()  # the graph of R1 is the largest of all, and done
         loss[f"D/{way}_fake"] = self.gan(self.d(image, batch.y_ref).logits, False, is_disc=True)
 
-    def generate(
-        self, loss: Terms, way: str, batch: Batch, it: int, content: Content, style: Tensor, image: Tensor
-    ) -> None:
+    def generate(self, loss: Terms, way: str, batch: Batch, it: int, content: Content, style: Tensor, image: Tensor) -> None:
         """Eq. 5: the terms of G, F and E for translations `image` of `content` into `style`."""
         loss[f"G/{way}_adv"] = self.gan(self.d(image, batch.y_ref).logits, True, is_disc=False)
         weigh(loss, f"G/{way}_sty", self.lambda_sty, distance(self.e(image, batch.y_ref).embedding, style))
