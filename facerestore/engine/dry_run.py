@@ -103,7 +103,7 @@ def _print_training_memory(model: TrainingModel, options: Options) -> None:
     for what, value in always.items():
         print(f"  {what}: {bytes_text(value)}")
     shapes = dataset_of(section, options).picture_shapes()
-    if not set(model.method.reads) <= shapes.keys():
+    if not shapes:
         print(f"  activations: unknown, as the sizes of the pictures of {section.name} are not in the options")
         print(f"  without them: {bytes_text(sum(always.values()))}")
         return
@@ -133,7 +133,7 @@ def _print_restoring(key: str, options: Options) -> None:
     """What restoring one batch of a data set takes."""
     section = options.datasets[key]
     shapes = dataset_of(section, options).picture_shapes()
-    if "lq" not in shapes:
+    if not shapes:
         print(f"restoring {section.name}: memory unknown, as the sizes of its pictures are not in the options")
         return
     batch = section.batch_size_per_gpu

@@ -52,7 +52,7 @@ class StarGANv2Model(Method):
         lambda_ds: weight of the diversity, eq. 3, at the start (`G/*_ds`)
         ds_iter: iterations over which the diversity's weight falls linearly to 0
         lambda_cyc: weight of the cycle consistency, eq. 4 (`G/*_cyc`)
-        styles_by_reference: whether F and E learn from references too, as in the paper; in the published code G alone does
+        styles_by_reference: whether E learns by references too, as in the paper; in the published code G alone does
         samples_per_source: how many translations of each source an evaluation makes, by each way; 10 are published
         grid_size: how many sources and styles a grid shows
         video_frames: frames from one style to the next in the videos of an evaluation; 0 for no videos
@@ -117,7 +117,7 @@ class StarGANv2Model(Method):
         with self.phase("g", "mapping", "style_encoder") as loss:
             self.generate(loss, "latent", batch, it, content, style, image)
         del content, style, image
-        with self.phase(*(("g", "mapping", "style_encoder") if self.styles_by_reference else ("g",))) as loss:
+        with self.phase(*(("g", "style_encoder") if self.styles_by_reference else ("g",))) as loss:
             content, style = self.g.encoded(x, masks), self.style("ref", batch)
             self.generate(loss, "ref", batch, it, content, style, self.g.decoded(content, style))
 

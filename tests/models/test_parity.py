@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.parity import drive
+from tests.parity import drive, stargan2
 
 CASES = ["train_sr", "train_srgan", "train_srgan_unet", "train_esrgan"]
 
@@ -24,3 +24,12 @@ def test_training_step(case, tmp_path):
         if not error <= tolerance and not key.startswith(OTHER_PASSES.get(case, "none"))
     }
     assert not wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["train_stargan2", "train_stargan2_hpf"])
+def test_iterations_of_stargan2(case):
+    found = stargan2.errors(case)
+    assert {"loss", "delta", "norm", "lambda_ds", "output", "output_ema"} <= {key.split(".")[0] for key in found}
+    assert ("mask0" in found) == case.endswith("hpf")
+    assert not {key: error for key, (error, tolerance) in found.items() if not error <= tolerance}

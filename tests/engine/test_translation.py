@@ -1,0 +1,228 @@
+"""Translations: measured, drawn, and used from a file; a training's checkpoint, and what the scripts say of what is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from facerestore.archs import build_network
+from facerestore.checkpoint import read_checkpoint
+from facerestore.data.image_io import read_image, write_image
+from facerestore.engine.cli import test_main as run_test
+from facerestore.engine.cli import train_main
+from facerestore.engine.translation import means_of_ways, sample_figures
+from facerestore.errors import CheckpointError, DataError
+from facerestore.inference.translator import Translator, mosaic, write_video
+from facerestore.metrics.base import PictureMetric
+from tests import parity
+from tests.engine.runs import DEBUG, same, weights
+
+script = importlib.import_module("scripts.translate")
+
+SHORT = ["--set", "train.total_iter=2", "--set", "val.val_freq=~", "--set", "logger.use_tb_logger=false"]
+PICTURES = {"img_size": 32, "base_dim": 8, "max_conv_dim": 16}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The folder in which a training and a test were run."""
+    folder = tmp_path_factory.mktemp("translation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert train_main(["-opt", str(DEBUG / "stargan2.yml"), *SHORT, "--set", "name=run"]) == 0
+        models = [f"--set=path.pretrain_network_{n}=experiments/run/models/nets_ema_latest.pth"
+                  for n in ("g", "mapping", "style_encoder")]  # fmt: skip
+        metrics = "--set=val.metrics.fid={type: calculate_fid, weights: random}"
+        options = ["-opt", str(DEBUG / "stargan2.yml"), *models, metrics, "--set=val.video_frames=2", "--set=name=run"]
+        assert run_test(options) == 0
+    return folder
+
+
+def test_one_file_holds_all_averages(trained):
+    file = read_checkpoint(trained / "experiments/run/models/nets_ema_latest.pth")
+    assert file.states.keys() == {"generator", "mapping_network", "style_encoder"}
+    own = weights(trained / "experiments/run", 2)["params_ema"]
+    assert all(torch.equal(own[k], file.states["generator"][k]) for k in own)
+
+
+def test_a_test_measures_all_pairs_of_domains(trained):
+    scores = json.loads((trained / "results/run/scores.json").read_text())["datasets"]["held_out"]
+    labels = [f"{a} to {b}, {way}" for a, b in (("feminine", "masculine"), ("masculine", "feminine"))
+              for way in ("latent", "reference")]  # fmt: skip
+    assert scores["mean"].keys() == {*labels, "all, latent", "all, reference"}
+    for label, figures in scores["mean"].items():
+        assert {"fid", "lpips"} <= figures.keys() and all(math.isfinite(v) for v in figures.values()), label
+    assert len(scores["pictures"]) == 4  # every source into the other domain
+    pair = [scores["mean"][f"{a}, latent"]["fid"] for a in ("feminine to masculine", "masculine to feminine")]
+    assert scores["mean"]["all, latent"]["fid"] == pytest.approx(np.mean(pair))
+    assert (trained / "results/run/report.html").stat().st_size > 10_000
+
+
+def test_a_test_draws_grids_and_videos(trained):
+    folder = trained / "results/run/visualization/held_out"
+    names = {f"{way}_{a}_to_{b}_run.{kind}" for way in ("latent", "reference") for kind in ("png", "mp4")
+             for a, b in (("feminine", "masculine"), ("masculine", "feminine"))}  # fmt: skip
+    assert {p.name for p in folder.iterdir()} == names
+    assert read_image(folder / "reference_feminine_to_masculine_run.png").shape == (96, 96, 3)
+    assert read_image(folder / "latent_feminine_to_masculine_run.png").shape == (96, 64, 3)
+    video = cv2.VideoCapture(str(folder / "reference_feminine_to_masculine_run.mp4"))
+    assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FRAME_WIDTH)) == (4, 64)
+
+
+@pytest.mark.slow
+def test_a_resume_changes_nothing(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    common = ["-opt", str(DEBUG / "stargan2.yml"), "--set=val.val_freq=~", "--set=logger.use_tb_logger=false",
+              "--set=logger.save_checkpoint_freq=2", "--set=val.report=false"]  # fmt: skip
+    assert train_main([*common, "--set=name=whole", "--set=train.total_iter=8"]) == 0  # past the end of the diversity
+    assert train_main([*common, "--set=name=halves", "--set=train.total_iter=4"]) == 0
+    assert train_main([*common, "--set=name=halves", "--set=train.total_iter=8", "--auto_resume"]) == 0
+    for net in ("net_g", "net_mapping", "net_style_encoder", "net_d"):
+        assert same(*(weights(trained / "experiments" / name, 8, net) for name in ("whole", "halves")))
+
+
+class Apart(PictureMetric):
+    """Mean difference."""
+
+    def forward(self, image, target=None):
+        return (image - target).abs().flatten(1).mean(1).double()
+
+    def protocol(self):
+        return {}
+
+
+def test_diversity_is_the_mean_over_all_pairs():
+    samples = torch.tensor([0.0, 0.1, 0.4])[:, None, None, None].expand(3, 3, 4, 4)
+    functional = {"apart": lambda a, b: (a - b).abs().mean()}
+    for metrics in ({"apart": Apart()}, functional):
+        assert sample_figures(metrics, samples)["apart"] == pytest.approx((0.1 + 0.4 + 0.3) / 3)
+    assert sample_figures({"apart": Apart()}, samples[:1]) == {}
+    means = {"a to b, latent": {"fid": 1.0}, "b to a, latent": {"fid": 2.0}, "a to b, reference": {"fid": 5.0}}
+    assert means_of_ways(means) == {"all, latent": {"fid": 1.5}, "all, reference": {"fid": 5.0}}
+
+
+def networks(w_hpf: float = 0, domains: int = 2) -> dict[str, torch.nn.Module]:
+    said = {
+        "generator": {"type": "StarGANv2Generator", **PICTURES, "style_dim": 8, "w_hpf": w_hpf},
+        "mapping_network": {"type": "StarGANv2MappingNetwork", "latent_dim": 4, "hidden_dim": 16, "style_dim": 8},
+        "style_encoder": {"type": "StarGANv2StyleEncoder", **PICTURES, "style_dim": 8},
+        "fan": {"type": "FAN", "num_features": 8},
+    }
+    for name in ("mapping_network", "style_encoder"):
+        said[name]["num_domains"] = domains
+    return {name: parity.fill_(build_network(options), seed) for seed, (name, options) in enumerate(said.items())}
+
+
+def published(path: Path, *left_out: str, w_hpf: float = 0) -> Path:
+    """A file as the published ones are: parts side by side, each with DataParallel's prefixes."""
+    content = {n: {f"module.{k}": v for k, v in net.state_dict().items()} for n, net in networks(w_hpf).items()}
+    torch.save({name: state for name, state in content.items() if name not in left_out}, path)
+    return path
+
+
+def test_a_published_file_is_enough(tmp_path):
+    translator = Translator.from_file(published(tmp_path / "nets_ema.ckpt", w_hpf=1))
+    parts, x = networks(w_hpf=1), parity.draw((2, 3, 32, 32), 5, low=-1, high=1)
+    assert translator.num_domains == 2 and translator.img_size == 32 and not translator.fan.training
+    styles = translator.styles_of_references(x, 1)
+    y = torch.tensor([1, 1])
+    for network in parts.values():
+        network.eval()
+    with torch.no_grad():
+        expected = parts["style_encoder"](x, y).embedding
+        image = parts["generator"](x, expected, parts["fan"].get_heatmap(x)).image
+        by_latent = parts["mapping_network"](torch.ones(2, 4), y).embedding
+    torch.testing.assert_close(styles, expected)
+    torch.testing.assert_close(translator.styles_of_latents(torch.ones(2, 4), 1), by_latent)
+    torch.testing.assert_close(translator.translate(x, styles[:, None])[:, 0], image)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "w_hpf", "said"),
+    [("style_encoder", 0, "holds no style_encoder"), ("fan", 1, "asks for a FAN, of which it holds no weights")],
+)
+def test_a_file_that_lacks_a_network_is_refused(tmp_path, left_out, w_hpf, said):
+    with pytest.raises(CheckpointError, match=said):
+        Translator.from_file(published(tmp_path / "nets_ema.ckpt", left_out, w_hpf=w_hpf))
+
+
+def test_grids_and_the_way_from_style_to_style(tmp_path):
+    translator = Translator.from_file(published(tmp_path / "nets_ema.ckpt"))
+    sources, references = (parity.draw((n, 3, 32, 32), n, low=-1, high=1) for n in (2, 3))
+    grid = translator.reference_grid(sources, references, 0)
+    assert grid.shape == (4 * 32, 3 * 32, 3) and (grid[:32, :32] == 255).all()
+    assert np.array_equal(grid[:32, 32:], mosaic([list(sources)]))
+    styles = translator.styles_of_references(references, 0)
+    one = translator.translate(sources[1:], styles[None, 2:])[0, 0]
+    assert np.array_equal(grid[96:, 64:], mosaic([[one]]))
+    z = parity.draw((2, 4), 9)
+    assert translator.latent_grid(sources, z, 1).shape == (3 * 32, 2 * 32, 3)
+    frames = list(translator.interpolation(sources, styles, 3))
+    assert len(frames) == 6 and np.array_equal(frames[2], frames[3])  # the end of one way begins the next
+    assert np.array_equal(frames[-1][32:, 32:], mosaic([[one]]))
+
+
+def test_a_video_is_written_whole_or_not_at_all(tmp_path):
+    def broken():
+        yield np.zeros((32, 32, 3), np.uint8)
+        raise DataError("no more")
+
+    with pytest.raises(DataError, match="no more"):
+        write_video(tmp_path / "a.mp4", broken())
+    with pytest.raises(DataError, match="one frame"):
+        write_video(tmp_path / "a.mp4", [])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    published(tmp_path / "nets.ckpt")
+    for domain in ("a", "b"):
+        for i in range(2):
+            picture = parity.draw((40, 50, 3), i, domain, 0, 255).numpy().astype(np.uint8)
+            write_image(tmp_path / domain / f"{i}.png", picture)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        (["picture", "nets.ckpt", "a/0.png", "--reference", "b/1.png"], (32, 32, 3)),
+        (["picture", "nets.ckpt", "a/0.png"], (32, 32, 3)),
+        (["grid", "nets.ckpt", "a", "b"], (96, 96, 3)),
+        (["latents", "nets.ckpt", "a", "--count", "3"], (128, 64, 3)),
+    ],
+)
+def test_the_script_translates(here, arguments, shape, capsys):
+    assert script.main([*arguments, "--domain", "1", "--output", "out.png"]) == 0
+    assert capsys.readouterr().out == "out.png\n"
+    assert read_image("out.png").shape == shape
+
+
+def test_the_script_makes_videos(here):
+    assert script.main(["video", "nets.ckpt", "a", "b", "--domain", "0", "--output", "out.mp4", "--frames", "4"]) == 0
+    assert cv2.VideoCapture("out.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["grid", "nets.ckpt", "a", "b", "--domain", "2"], "knows the domains 0 to 1"),
+        (["grid", "none.ckpt", "a", "b", "--domain", "1"], "none.ckpt: this file does not exist"),
+        (["grid", "nets.ckpt", "a", "none", "--domain", "1"], "none"),
+        (["video", "nets.ckpt", "a", "b/0.png", "--domain", "1"], "two or more"),
+    ],
+)
+def test_the_script_says_what_is_wrong(here, arguments, said, capsys):
+    assert script.main([*arguments, "--output", "out.png"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("translate.py: ") and said in err and err.count("\n") == 1
+    assert not (here / "out.png").exists()
