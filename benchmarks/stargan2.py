@@ -2,7 +2,7 @@
 
 python benchmarks/stargan2.py
 
-Both sides have the same networks and batches.  The published side makes the passes that the published loop makes: four
+Both sides have the same weights and batches.  The published side makes the passes that the published loop makes: four
 updates, in each of which every network's gradients are computed and those of the others thrown away; each translation is
 a whole pass of the generator, also the second one, whose graph is built and never used; style codes are computed whenever
 they are needed.  The sides run in turns, so that all meet the same load, and what counts is the median of the ratios.
@@ -11,6 +11,8 @@ they are needed.  The sides run in turns, so that all meet the same load, and wh
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import statistics
 import sys
 import time
@@ -23,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from facerestore.archs.layers.stargan2_blocks import AdaINBlock, ResidualBlock
 from facerestore.config import load_options
 from facerestore.engine import build_model
 from facerestore.engine.ema import averaged_copy, update_average
@@ -36,7 +39,7 @@ AVERAGED = ("net_g", "net_mapping", "net_style_encoder")
 def build(side: int, base_dim: int | None, precision: str, channels_last: bool) -> TrainingModel:
     """The method as an option file gives it."""
     picture = {"img_size": side, "base_dim": base_dim}
-    adam = {"type": "Adam", "lr": 1e-4, "weight_decay": 1e-4}
+    adam = {"type": "Adam", "lr": 1e-4, "weight_decay": 1e-4, "fused": True}
     return build_model(
         load_options(
             {
@@ -65,11 +68,34 @@ def build(side: int, base_dim: int | None, precision: str, channels_last: bool) 
     )  # fmt: skip
 
 
+def plain_residual(block: ResidualBlock, x: Tensor) -> Tensor:
+    """A residual block as it is published: every convolution at the larger side, the shortcut's too."""
+    residual = block.conv1(F.leaky_relu(block.norm1(x), 0.2))
+    x = block.conv1x1(x)
+    if block.halve:
+        residual, x = F.avg_pool2d(residual, 2), F.avg_pool2d(x, 2)
+    return (x + block.conv2(F.leaky_relu(block.norm2(residual), 0.2))) / math.sqrt(2)
+
+
+def plain_adain(block: AdaINBlock, x: Tensor, s: Tensor) -> Tensor:
+    """The same with a style; it enlarges before it convolves."""
+    residual = F.leaky_relu(block.norm1(x, s), 0.2)
+    if block.double:
+        residual, x = (F.interpolate(t, scale_factor=2, mode="nearest") for t in (residual, x))
+    residual = block.conv2(F.leaky_relu(block.norm2(block.conv1(residual), s), 0.2))
+    return (block.conv1x1(x) + residual) / math.sqrt(2)
+
+
 class Published:
-    """The published iteration, on networks of the same kind."""
+    """The published iteration, on networks with the same weights, whose blocks compute as published."""
 
     def __init__(self, model: TrainingModel):
         self.networks = model.networks
+        for module in (m for network in self.networks.values() for m in network.modules()):
+            if isinstance(module, ResidualBlock):
+                module.forward = functools.partial(plain_residual, module)
+            elif isinstance(module, AdaINBlock):
+                module.forward = functools.partial(plain_adain, module)
         self.g, self.f, self.e, self.d = (model.networks[n] for n in (*AVERAGED, "net_d"))
         self.optimizers = {
             name: torch.optim.Adam(network.parameters(), 1e-4, (0.0, 0.99), weight_decay=1e-4)

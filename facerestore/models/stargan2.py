@@ -38,7 +38,9 @@ Duration = Annotated[int, Meta(ge=1, le=NEVER, extra={"iterations": "after"})]
 class StarGANv2Model(Method):
     """G translates a picture x into a style s of a domain y: s = F(z, y) of a latent code, or s = E(x_ref, y) of a reference.
 
-    An iteration has four updates: D by latent codes, D by references, {G, F, E} by latent codes, G by references.
+    An iteration has four updates: D by latent codes, D by references, {G, F, E} by latent codes, G by references.  The graph of
+    the first translation, which D sees and G learns by, is kept from the first to the third; of accumulated batches, each
+    slice's.
 
     Args:
         network_g: the generator G

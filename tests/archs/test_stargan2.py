@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from facerestore.archs import build_network
-from facerestore.archs.layers.stargan2_blocks import HighPass
+from facerestore.archs.layers.stargan2_blocks import HighPass, doubled, halved
 from facerestore.archs.outputs import Network
 from tests import parity
 from tests.archs import small
@@ -22,6 +23,24 @@ def test_high_pass_is_the_published_one(w_hpf):
     for name, value in (("filter", layer.filter), ("out", out), ("grad", x.grad)):
         key = f"{name}.{w_hpf}"
         assert parity.relative_error(value, stored[key]) <= case["tolerance"][key]
+
+
+@pytest.mark.parametrize("side", [12, 68])
+def test_halving_and_doubling_in_one_convolution(side):
+    """Pictures and gradients, also second ones, are those of the two steps; small features are left to these."""
+    conv = parity.fill_(torch.nn.Conv2d(3, 5, 3, padding=1).double(), seed=1)
+    x = parity.draw((2, 3, side, side + 2), 2).double().requires_grad_()
+
+    def figures(out: torch.Tensor) -> list[torch.Tensor]:
+        slope = torch.autograd.grad(out.square().sum(), x, create_graph=True)[0]
+        return [out, slope, *torch.autograd.grad(slope.square().sum(), [x, conv.weight])]
+
+    pairs = (
+        (halved(conv, x), F.avg_pool2d(conv(x), 2)),
+        (doubled(conv, x), conv(F.interpolate(x, scale_factor=2, mode="nearest"))),
+    )
+    for mine, plain in pairs:
+        torch.testing.assert_close(figures(mine), figures(plain))
 
 
 def generator(**changes) -> Network:

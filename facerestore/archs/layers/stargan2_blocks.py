@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HALVED_AT_ONCE, DOUBLED_AT_ONCE = 64 * 64, 16 * 16  # pixels from which on convolutions cost more than spreading their weights
+
 
 class ResidualBlock(nn.Module):
     """(shortcut + residual) / sqrt(2), activations before the convolutions.
@@ -28,9 +30,9 @@ class ResidualBlock(nn.Module):
         self.conv1x1 = projection(dim_in, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.conv1(F.leaky_relu(self.norm1(x), 0.2))
-        if self.halve:
-            residual, x = F.avg_pool2d(residual, 2), F.avg_pool2d(x, 2)
+        residual = F.leaky_relu(self.norm1(x), 0.2)
+        residual = halved(self.conv1, residual) if self.halve else self.conv1(residual)
+        x = F.avg_pool2d(x, 2) if self.halve else x
         residual = self.conv2(F.leaky_relu(self.norm2(residual), 0.2))
         return (self.conv1x1(x) + residual) / math.sqrt(2)
 
@@ -51,14 +53,13 @@ class AdaINBlock(nn.Module):
         self.conv1x1 = projection(dim_in, dim_out)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        residual = self._larger(F.leaky_relu(self.norm1(x, s), 0.2))
-        residual = self.conv2(F.leaky_relu(self.norm2(self.conv1(residual), s), 0.2))
+        residual = F.leaky_relu(self.norm1(x, s), 0.2)
+        residual = doubled(self.conv1, residual) if self.double else self.conv1(residual)
+        residual = self.conv2(F.leaky_relu(self.norm2(residual, s), 0.2))
         if not self.shortcut:
             return residual
-        return (self._larger(self.conv1x1(x)) + residual) / math.sqrt(2)
-
-    def _larger(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="nearest") if self.double else x
+        x = self.conv1x1(x)
+        return ((F.interpolate(x, scale_factor=2, mode="nearest") if self.double else x) + residual) / math.sqrt(2)
 
     def freeze_unused(self) -> None:
         """Without a shortcut its weights, which published files hold, are zero and take part in nothing."""
@@ -104,6 +105,27 @@ class HighPass(nn.Module):
     def strength_of(stored: Tensor) -> float:
         """The `w_hpf` of a filter; 1, the published one, where it has no values (meta device)."""
         return 1.0 if stored.is_meta else round(8 / float(stored[1, 1]), 6)
+
+
+def halved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """avg_pool2d(conv(x), 2) of a 3 x 3 convolution, as one of 4 x 4 weights and stride 2: 4 products where there were 9."""
+    if x.shape[2] * x.shape[3] < HALVED_AT_ONCE:
+        return F.avg_pool2d(conv(x), 2)
+    return F.conv2d(x, spread(conv.weight) / 4, conv.bias, stride=2, padding=1)
+
+
+def doubled(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x enlarged to its nearest pixels) of a 3 x 3 convolution, as one transposed: 4 products where there were 9."""
+    if x.shape[2] * x.shape[3] < DOUBLED_AT_ONCE:
+        return conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+    return F.conv_transpose2d(x, spread(conv.weight.flip(2, 3)).transpose(0, 1), conv.bias, stride=2, padding=1)
+
+
+def spread(weight: Tensor) -> Tensor:
+    """Weights (out, in, 3, 3), each added to its right, lower and diagonal neighbour: (out, in, 4, 4)."""
+    padded = F.pad(weight, (1, 1, 1, 1))
+    rows = padded[:, :, 1:] + padded[:, :, :-1]
+    return rows[..., 1:] + rows[..., :-1]
 
 
 def projection(dim_in: int, dim_out: int) -> nn.Module:
