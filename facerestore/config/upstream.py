@@ -41,7 +41,8 @@ WITHOUT_MEANING_TO = {  # the same, of one method's files
 
 # Methods of published files that are not here, so that none of ours is suggested in their place
 METHODS_ELSEWHERE = (
-    "RealESRGANModel", "RealESRNetModel", "StyleGAN2Model", "GFPGANModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
+    "RealESRGANModel", "RealESRNetModel", "StyleGAN2Model", "GFPGANModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel",
+    "EDVRModel",
 )  # fmt: skip
 
 SAID_OTHERWISE = {
@@ -58,7 +59,7 @@ def settle_upstream(data: dict[str, Any]) -> list[str]:
         for path, _ in _matches(data, pattern):
             raise OptionError(f"`{path[-1]}` is not read here: {instead}", path)
     notes = _settle_codes(data)
-    idle = WITHOUT_MEANING | WITHOUT_MEANING_TO.get(_hashable(data.get("model_type")), {})
+    idle = WITHOUT_MEANING | WITHOUT_MEANING_TO.get(str(data.get("model_type")), {})
     for pattern, reason in idle.items():
         for path, section in _matches(data, pattern):
             del section[path[-1]]
@@ -69,27 +70,27 @@ def settle_upstream(data: dict[str, Any]) -> list[str]:
 def _settle_codes(data: dict[str, Any]) -> list[str]:
     """Where the codes of the truth come from: `network_vqgan` is left out where a file holds them, and is otherwise the VQGAN
     of which `network_g` was made.  (Published code never loads it, and trains on the codes of chance.)"""
-    vqgan, g = data.get("network_vqgan"), data.get("network_g")
-    train = data.get("datasets", {}).get("train") if isinstance(data.get("datasets"), dict) else None
-    if not isinstance(vqgan, dict):
+    if not isinstance(data.get("network_vqgan"), dict):
         return []
-    if isinstance(train, dict) and train.get("latent_gt_path"):
+    vqgan, path = data["network_vqgan"], _inside(data, "path")
+    if _inside(data, "datasets", "train").get("latent_gt_path"):
         del data["network_vqgan"]
-        path = data.get("path")
         for key in ("pretrain_network_vqgan", "param_key_vqgan", "strict_load_vqgan"):
-            if isinstance(path, dict):
-                path.pop(key, None)
+            path.pop(key, None)
         return ["`network_vqgan` is not read: the codes come from `datasets.train.latent_gt_path`"]
-    named = vqgan.get("weights") or vqgan.get("model_path") or (data.get("path") or {}).get("pretrain_network_vqgan")
-    source = g.get("vqgan_path") if isinstance(g, dict) else None
-    if named or not source:
+    source = _inside(data, "network_g").get("vqgan_path")
+    if vqgan.get("weights") or vqgan.get("model_path") or path.get("pretrain_network_vqgan") or not source:
         return []
     vqgan["weights"] = source
     return ["`network_vqgan` has the weights of `network_g.vqgan_path`"]
 
 
-def _hashable(name: Any) -> str | None:
-    return name if isinstance(name, str) else None
+def _inside(data: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The section under `keys`, empty where there is none."""
+    for key in keys:
+        value = data.get(key)
+        data = value if isinstance(value, dict) else {}
+    return data
 
 
 def _matches(section: Any, pattern: Path, at: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:

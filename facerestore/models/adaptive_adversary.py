@@ -50,8 +50,10 @@ class AdaptiveAdversary:
         if not judged:
             return
         deceit = self.gan(self.discriminator(image).logits, True, is_disc=False)
-        weight = deceit.new_tensor(self.weight) if not self.adaptive else self.weight * adaptive_weight(
-            sum(distances.values()), deceit, last_layer, max_weight=1.0
+        weight = (
+            deceit.new_tensor(self.weight)
+            if not self.adaptive
+            else self.weight * adaptive_weight(sum(distances.values()), deceit, last_layer, max_weight=1.0)
         )
         loss["l_g_gan"] = weight * deceit
         loss.log["d_weight"] = weight

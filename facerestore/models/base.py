@@ -106,7 +106,7 @@ class Method(ABC):
     engine: Engine  # set by the engine when the method is built
 
     @classmethod
-    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:  # noqa: B027  (most need none)
         """Refuse, when options are read, networks and keywords that do not go together: OptionError.
 
         Args:
@@ -114,7 +114,7 @@ class Method(ABC):
             keywords: the method's own, as the options give them
         """
 
-    def check_data(self, data: FaceDataset) -> None:
+    def check_data(self, data: FaceDataset) -> None:  # noqa: B027
         """Refuse, before the first iteration, training data that does not fit the networks: DataError."""
 
     @abstractmethod

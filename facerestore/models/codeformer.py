@@ -214,19 +214,14 @@ class CodeFormerModel(CodeFormerIdxModel):
         """With w = 0 the restored picture has no gradient but in the decoder, which is as a rule fixed."""
         super().check(networks, keywords)
         g = networks["network_g"]
-        training = "gan_opt" in keywords
-        if training and keywords.get("fidelity_weight") == 0 and not g.generator.blocks[-1].weight.requires_grad:
-            raise OptionError(
-                "`fidelity_weight` is 0, and with a fixed decoder nothing learns from the restored picture: give another w, or "
-                "take CodeFormerIdxModel, which trains the codes alone",
-                ("train", "fidelity_weight"),
-            )
-        if training and not g.fuse_convs_dict and not g.generator.blocks[-1].weight.requires_grad:
-            raise OptionError(
-                "`connect_list` is empty, and with a fixed decoder nothing learns from the restored picture: name sizes such as "
-                "'32', or take CodeFormerIdxModel, which trains the codes alone",
-                ("network_g", "connect_list"),
-            )
+        if "gan_opt" not in keywords or g.generator.blocks[-1].weight.requires_grad:
+            return
+        hopeless = "with a fixed decoder nothing learns from the restored picture"
+        instead = "or take CodeFormerIdxModel, which trains the codes alone"
+        if keywords.get("fidelity_weight") == 0 and not issubclass(cls, CodeFormerJointModel):
+            raise OptionError(f"is 0, and {hopeless}: give another w, {instead}", ("train", "fidelity_weight"))
+        if not g.fuse_convs_dict:
+            raise OptionError(f"is empty, and {hopeless}: name sizes such as '32', {instead}", ("network_g", "connect_list"))
 
 
 @MODELS.register()
