@@ -105,8 +105,8 @@ class Method(ABC):
 
     engine: Engine  # set by the engine when the method is built
 
-    @classmethod
-    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:  # noqa: B027  (most need none)
+    @classmethod  # noqa: B027  (most methods need none)
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
         """Refuse, when options are read, networks and keywords that do not go together: OptionError.
 
         Args:
