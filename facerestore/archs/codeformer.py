@@ -87,7 +87,7 @@ class CodeFormer(Generator):
         self.quantize = VectorQuantizer(codebook_size, emb_dim)
         self.generator = Decoder(*shape)
 
-        positions = (img_size >> (len(ch_mult) - 1)) ** 2
+        self.positions = positions = (img_size >> (len(ch_mult) - 1)) ** 2
         if latent_size not in (None, positions):
             raise OptionError(
                 f"`latent_size` is {latent_size}, but pictures of {img_size} pixels a side make {positions} codes at "
@@ -137,7 +137,7 @@ class CodeFormer(Generator):
         if code_only:
             return GeneratorOutput(image=None, logits=logits, codes=codes, feat=feat)
 
-        image = self.quantize.get_codebook_feat(codes, (len(feat), *feat.shape[2:], feat.shape[1]))
+        image = self.code_features(codes)
         if detach_16:
             image = image.detach()
         if adain:
@@ -155,6 +155,16 @@ class CodeFormer(Generator):
         for layer in self.ft_layers:
             tokens = layer(tokens, self.position_emb)
         return self.idx_pred_layer(tokens)
+
+    def code_features(self, codes: Tensor) -> Tensor:
+        """The features (N, emb_dim, h, w) that codes (N, h w) stand for."""
+        side = isqrt(codes.shape[1])
+        return self.quantize.get_codebook_feat(codes, (len(codes), side, side, self.codebook.shape[1]))
+
+    @property
+    def codebook(self) -> nn.Parameter:
+        """The codes' features (codebook_size, emb_dim)."""
+        return self.quantize.codebook
 
     def last_layer(self, w: float | None = None) -> nn.Parameter:
         """The weight by whose gradient the adversary is weighted.

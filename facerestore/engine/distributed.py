@@ -112,6 +112,15 @@ def mean(value: Tensor, world: World) -> Tensor:
     return value
 
 
+def rows_of_all(value: Tensor, world: World) -> Tensor:
+    """The rows of all processes, in their order; each has as many."""
+    if world.size == 1:
+        return value
+    parts = [torch.empty_like(value) for _ in range(world.size)]
+    dist.all_gather(parts, value.contiguous())
+    return torch.cat(parts)
+
+
 def any_process(flag: bool, world: World) -> bool:
     """Whether `flag` is set on any process."""
     if world.size == 1:

@@ -146,6 +146,7 @@ class Run:
     validation: Validation
 
     def __post_init__(self) -> None:
+        self.model.method.check_data(self.dataset)
         self.metrics = build_metrics(self.options, self.world) if self.validation else {}
         self.directions = best_directions(self.options)
         self.suffix = f".{self.options.logger.checkpoint_format}"
