@@ -65,8 +65,6 @@ class CodeFormerIdxModel(Method):
         compared_weights: tuple[Fidelity, ...] = (),
         adain: bool = False,
     ):
-        if not (use_hq_feat_loss or cross_entropy_loss):
-            raise OptionError("nothing is minimised: set `cross_entropy_loss` or `use_hq_feat_loss`", ("cross_entropy_loss",))
         self.g, self.vqgan = network_g, network_vqgan
         self.feat_weight = feat_loss_weight if use_hq_feat_loss else None
         self.entropy_weight = entropy_loss_weight if cross_entropy_loss else None
@@ -93,7 +91,9 @@ class CodeFormerIdxModel(Method):
 
     @classmethod
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
-        """The VQGAN's codes must be those that are predicted."""
+        """The VQGAN's codes must be those that are predicted, and something must be minimised."""
+        if not (cls.minimises_one_of or keywords.get("cross_entropy_loss", True) or keywords.get("use_hq_feat_loss", True)):
+            raise OptionError("nothing is minimised: set this or `use_hq_feat_loss` to true", ("train", "cross_entropy_loss"))
         if "network_vqgan" in networks:
             ours, theirs = (networks[key].codebook.shape[0] for key in ("network_g", "network_vqgan"))
             if ours != theirs:
@@ -211,16 +211,23 @@ class CodeFormerModel(CodeFormerIdxModel):
 
     @classmethod
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
-        """With w = 0 the restored picture has no gradient but in the decoder, which is as a rule fixed."""
+        """Something must learn from the restored picture: with w = 0 the decoder alone could, which is as a rule fixed."""
         super().check(networks, keywords)
         g = networks["network_g"]
-        if "gan_opt" not in keywords or g.generator.blocks[-1].weight.requires_grad:
+        if keywords.get("gan_opt") is None or g.generator.blocks[-1].weight.requires_grad:
+            return
+        carried = bool(g.fuse_convs_dict) and (keywords.get("fidelity_weight") != 0 or issubclass(cls, CodeFormerJointModel))
+        if carried:
             return
         hopeless = "with a fixed decoder nothing learns from the restored picture"
         instead = "or take CodeFormerIdxModel, which trains the codes alone"
-        if keywords.get("fidelity_weight") == 0 and not issubclass(cls, CodeFormerJointModel):
+        if g.predictor == "none":
+            if keywords.get("use_adaptive_weight", True):
+                raise OptionError("the last layer is fixed, so that nothing can be balanced there: set it to false",
+                                  ("train", "use_adaptive_weight"))  # fmt: skip
+        elif g.fuse_convs_dict:
             raise OptionError(f"is 0, and {hopeless}: give another w, {instead}", ("train", "fidelity_weight"))
-        if not g.fuse_convs_dict:
+        else:
             raise OptionError(f"is empty, and {hopeless}: name sizes such as '32', {instead}", ("network_g", "connect_list"))
 
 

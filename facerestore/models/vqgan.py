@@ -30,8 +30,8 @@ DEAD = 0.01  # a code is dead whose running share is below this part of an equal
 class VQGANModel(Method):
     """An autoencoder through a codebook minimises its distance to the picture and deceives a discriminator.
 
-    Logged beside the terms: `codebook_perplexity`, how many codes the batches of all processes use, and `codebook_dead`, how
-    many have hardly been used for some hundred iterations.
+    Logged beside the terms: `codebook_perplexity`, how many codes the batches of all processes use; `codebook_dead`, how many
+    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.
 
     Args:
         network_g: the autoencoder, from pictures (N, 3, H, W) to codes and back
@@ -115,7 +115,8 @@ class VQGANModel(Method):
         before = torch.full_like(now, 1 / len(now)) if self.shares is None else self.shares.to(now)
         self.shares = before + (1 - USAGE_DECAY) * (now - before)
         loss.log["codebook_perplexity"] = perplexity(counts)
-        loss.log["codebook_dead"] = self.dead_codes().sum().float()
+        dead = self.dead_codes().float()
+        loss.log["codebook_dead"], loss.log["codebook_usage"] = dead.sum(), 1 - dead.mean()
 
     def dead_codes(self) -> Tensor:
         """Which codes are hardly used, (codebook_size,)."""
