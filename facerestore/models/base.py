@@ -118,7 +118,7 @@ class Method(ABC):
         """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""
         raise NotImplementedError(f"{type(self).__name__} makes no samples")
 
-    @classmethod
+    @classmethod  # noqa: B027  (most methods have nothing to say)
     def check(cls, given: Mapping[str, Any], networks: Mapping[str, type[nn.Module]], held: Collection[str] | None) -> None:
         """Refuse options for training, each right by itself, that do not go together; all do by default.
 

@@ -113,17 +113,17 @@ class GFPGANModel(Method):
             raise OptionError(
                 f"compares the pictures of all sizes (`rgbs`), which {name} does not offer", ("pyramid_loss_weight",)
             )
-        if judges and not given.get("gan_component_opt"):
-            raise OptionError("network_d_left_eye and its like need `gan_component_opt`: their adversarial loss", ())
-        for part, judge in judges.items():
-            if given.get("comp_style_weight") and "feats" not in judge.offers:
-                raise OptionError(
-                    f"compares `feats`, which {judge.__name__}, the network_d_{part}, does not offer", ("comp_style_weight",)
-                )
+        if judges and "gan_component_opt" not in given:
+            raise OptionError(
+                f"network_d_{next(iter(judges))} needs `gan_component_opt`: the parts' adversarial loss", ("train",)
+            )
+        for part in judges:
+            if given.get("comp_style_weight"):
+                refuse_without("feats", networks, f"network_d_{part}", "comp_style_weight")
             if held is not None and f"loc_{part}" not in held:
                 raise OptionError(
-                    f"network_d_{part} looks at boxes, `loc_{part}`, which this data set does not give: set `crop_components: true` "
-                    "with `component_path` (or `labels: true` of SyntheticFaceDataset), or leave the network out",
+                    f"network_d_{part} looks at boxes, `loc_{part}`, which this data set does not give: set "
+                    "`crop_components: true` and `component_path`, the file of the face parts",
                     ("datasets", "train"),
                 )
 
@@ -134,12 +134,20 @@ class GFPGANModel(Method):
             with self.phase("g") as loss:
                 out = self.generate(batch.lq, pyramid)
                 image, parts = out.image, dict(self.crops(out.image, batch))
-                self.compare(loss, image, batch.gt)
+                if self.pixel:
+                    loss["l_g_pix"] = self.pixel(image, batch.gt)
                 if pyramid:
                     loss |= self.pyramid_terms(out.rgbs, batch.gt)
+                elif self.pyramid_weight:
+                    loss.log |= dict.fromkeys(pyramid_names(image.shape[-1]), image.new_zeros(()))
+                if self.perceptual:
+                    found = zip(("l_g_percep", "l_g_style"), self.perceptual(image, batch.gt), strict=True)
+                    loss |= {name: term for name, term in found if term is not None}
                 loss["l_g_gan"] = self.gan(self.d(image).logits, True, is_disc=False)
                 if self.judges:
                     self.deceive_judges(loss, parts, true_parts)
+                if self.identity and self.identity_weight:
+                    loss["l_identity"] = self.identity_weight * self.distance_of_identities(image, batch.gt)
         else:
             with torch.no_grad():
                 image = self.generate(batch.lq, pyramid=False).image
@@ -171,29 +179,23 @@ class GFPGANModel(Method):
             asked["randomize_noise"] = self.randomize_noise
         return self.g(lq, **asked)
 
-    def compare(self, loss: Terms, image: Tensor, truth: Tensor) -> None:
-        """The terms that compare the restored face with the true one."""
-        if self.pixel:
-            loss["l_g_pix"] = self.pixel(image, truth)
-        if self.perceptual:
-            found = zip(("l_g_percep", "l_g_style"), self.perceptual(image, truth), strict=True)
-            loss |= {name: term for name, term in found if term is not None}
-        if self.identity and self.identity_weight:
-            with torch.no_grad():
-                wanted = self.embed(truth)
-            loss["l_identity"] = self.identity_weight * self.l1(self.embed(image), wanted)
-
     def pyramid_terms(self, rgbs: list[Tensor], truth: Tensor) -> dict[str, Tensor]:
         """The generator's pictures of each size against the truth, which is halved from size to size."""
-        terms: dict[str, Tensor] = {}
-        for rgb in reversed(rgbs):
-            terms[f"l_p_{rgb.shape[-1]}"] = self.pyramid_weight * self.l1(rgb, truth)
-            truth = F.avg_pool2d(truth, 2)
-        return dict(reversed(terms.items()))
+        truths = [truth]
+        for _ in rgbs[1:]:
+            truths.insert(0, F.avg_pool2d(truths[0], 2))
+        names = pyramid_names(truth.shape[-1])
+        return {name: self.pyramid_weight * self.l1(*pair) for name, *pair in zip(names, rgbs, truths, strict=True)}
 
-    def embed(self, image: Tensor) -> Tensor:
-        """Who is seen, (N, dim)."""
-        return self.identity(network_input(image, "gray", IDENTITY_SIDE)).embedding
+    def distance_of_identities(self, image: Tensor, truth: Tensor) -> Tensor:
+        """Equation 9, without its weight."""
+
+        def embedded(face: Tensor) -> Tensor:
+            return self.identity(network_input(face, "gray", IDENTITY_SIDE)).embedding
+
+        with torch.no_grad():
+            wanted = embedded(truth)
+        return self.l1(embedded(image), wanted)
 
     def crops(self, image: Tensor, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """The parts of a face that have a discriminator."""
@@ -223,6 +225,17 @@ class GFPGANModel(Method):
             "optim_d": lazy_betas(self.net_d_reg_every),
             "optim_component": (0.9, BETA_2),
         }[optimizer]
+
+
+def refuse_without(field: str, networks: Mapping[str, type[nn.Module]], key: str, weight: str) -> None:
+    """OptionError where the network `key` does not offer the `field` of which a term is made."""
+    if field not in networks[key].offers:
+        raise OptionError(f"needs `{field}`, which {networks[key].__name__}, the {key}, does not offer", ("train", weight))
+
+
+def pyramid_names(side: int) -> list[str]:
+    """The terms of all sizes, from 8 pixels up to the whole picture; they are reported, as 0, when the pyramid is over."""
+    return [f"l_p_{2**level}" for level in range(3, side.bit_length())]
 
 
 def crop_side(part: str, face_side: int) -> int:
