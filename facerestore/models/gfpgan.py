@@ -108,11 +108,8 @@ class GFPGANModel(Method):
     @classmethod
     def check(cls, given: Mapping[str, Any], networks: Mapping[str, type[nn.Module]], held: Collection[str] | None) -> None:
         judges = {part: networks[f"network_d_{part}"] for part in PARTS if f"network_d_{part}" in networks}
-        if given.get("pyramid_loss_weight") and "rgbs" not in networks["network_g"].offers:
-            name = networks["network_g"].__name__
-            raise OptionError(
-                f"compares the pictures of all sizes (`rgbs`), which {name} does not offer", ("pyramid_loss_weight",)
-            )
+        if given.get("pyramid_loss_weight"):
+            refuse_without("rgbs", networks, "network_g", "pyramid_loss_weight")
         if judges and "gan_component_opt" not in given:
             raise OptionError(
                 f"network_d_{next(iter(judges))} needs `gan_component_opt`: the parts' adversarial loss", ("train",)
