@@ -41,8 +41,7 @@ WITHOUT_MEANING_TO = {  # the same, of one method's files
 
 # Methods of published files that are not here, so that none of ours is suggested in their place
 METHODS_ELSEWHERE = (
-    "RealESRGANModel", "RealESRNetModel", "StyleGAN2Model", "GFPGANModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel",
-    "EDVRModel",
+    "RealESRGANModel", "RealESRNetModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
 )  # fmt: skip
 
 SAID_OTHERWISE = {

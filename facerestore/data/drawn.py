@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 
 from facerestore.data.image_io import PictureError
+from facerestore.data.synthetic import Face
 from facerestore.data.synthetic.cache import CACHE
 from facerestore.errors import OptionError
 
@@ -35,15 +36,22 @@ class Drawn:
         return [f"{self.start + i:06d}" for i in range(self.count)]
 
     def read(self, name: str) -> bytes:
-        picture = int(name)
-        image = CACHE.get(self.seed, picture, self.side, picture, None).image
-        done, encoded = cv2.imencode(".png", image[..., ::-1], SPEEDY)
+        done, encoded = cv2.imencode(".png", self._face(name).image[..., ::-1], SPEEDY)
         if not done:
             raise PictureError(f"picture {self.path(name)} cannot be encoded")
         return encoded.tobytes()
+
+    def parts(self, name: str) -> dict[str, tuple[float, float, float]]:
+        """x, y and half length of eyes and mouth in pixels, as in :mod:`facerestore.data.components`."""
+        boxes = self._face(name).boxes.items()
+        return {part: ((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2) for part, (x1, y1, x2, y2) in boxes}
 
     def size(self, name: str) -> int:
         return len(self.read(name))
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name}.png"
+
+    def _face(self, name: str) -> Face:
+        number = int(name)
+        return CACHE.get(self.seed, number, self.side, number, None)

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from facerestore.data.augment import Crop, Flips, apply_crop, apply_flips, crop_and_flips, sample_crop, sample_flips
 from facerestore.data.base import FaceDataset, Mean, SampleKey, Scale, Side, Std
+from facerestore.data.components import NEEDED
 from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.synthetic import DOMAINS, Face
@@ -18,6 +19,7 @@ from facerestore.registry import DATASETS
 
 Domain = Literal["feminine", "masculine", 0, 1]
 Number = Annotated[int, Meta(ge=0, le=10**9)]
+SMALLEST = 32  # pixels of a side
 
 
 @DATASETS.register()
@@ -35,7 +37,7 @@ class SyntheticFaceDataset(FaceDataset):
     def __init__(
         self,
         count: Annotated[int, Meta(ge=1, le=10**9)],
-        size: Annotated[int, Meta(ge=32, le=4096)] = 128,
+        size: Annotated[int, Meta(ge=SMALLEST, le=4096)] = 128,
         seed: Number = 0,
         start: Number = 0,
         pictures_per_person: Annotated[int, Meta(ge=1, le=10**9)] = 1,
@@ -97,6 +99,9 @@ class SyntheticFaceDataset(FaceDataset):
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return square_shapes(self.gt_size or self.size, self.scale)
+
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"points5": (5, 2), "landmarks68": (68, 2), **{f"loc_{p}": (4,) for p in NEEDED}} if self.labels else {}
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         face = self.face(index)

@@ -7,7 +7,7 @@ the engine around each phase.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
@@ -102,16 +102,21 @@ class Method(ABC):
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
     spared_by: ClassVar[Mapping[str, str]] = {}  # networks that are not needed where the training data has this keyword
     differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
+    makes_samples: ClassVar[bool] = False  # whether it has pictures to show that are made of nothing that a data set gives
 
     engine: Engine  # set by the engine when the method is built
 
-    @classmethod  # noqa: B027  (most methods need none)
-    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
-        """Refuse, when options are read, networks and keywords that do not go together: OptionError.
+    @classmethod  # noqa: B027  (most methods have nothing to say)
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
+        """Refuse options for training, each right by itself, that do not go together; all do by default.
 
         Args:
             networks: without memory or weights, by `network_g`, ...
-            keywords: the method's own, as the options give them
+            keywords: the method's own, those that are given
+            held: what a training batch holds; None where there is no data set
+
+        Raises:
+            OptionError: two of them exclude each other, or one needs what is not there
         """
 
     def check_data(self, data: FaceDataset) -> None:  # noqa: B027
@@ -128,6 +133,10 @@ class Method(ABC):
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         """The same by name, for methods that train several restorers side by side."""
         return {"restored": self.restore(batch, ema)}
+
+    def samples(self, ema: bool = True) -> Tensor:
+        """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""
+        raise NotImplementedError(f"{type(self).__name__} makes no samples")
 
     def default_betas(self, optimizer: str) -> tuple[float, float]:
         """Adam's betas where the options name none."""

@@ -6,7 +6,7 @@ and section 3.3.  The first stage is facerestore/models/vqgan.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -90,7 +90,7 @@ class CodeFormerIdxModel(Method):
         loss.log["code_accuracy"] = (out.codes == codes).float().mean()
 
     @classmethod
-    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
         """The VQGAN's codes must be those that are predicted, and something must be minimised."""
         if not (cls.minimises_one_of or keywords.get("cross_entropy_loss", True) or keywords.get("use_hq_feat_loss", True)):
             raise OptionError("nothing is minimised: set this or `use_hq_feat_loss` to true", ("train", "cross_entropy_loss"))
@@ -210,9 +210,9 @@ class CodeFormerModel(CodeFormerIdxModel):
         }
 
     @classmethod
-    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
         """Something must learn from the restored picture: with w = 0 the decoder alone could, which is as a rule fixed."""
-        super().check(networks, keywords)
+        super().check(networks, keywords, held)
         g = networks["network_g"]
         if keywords.get("gan_opt") is None or g.generator.blocks[-1].weight.requires_grad:
             return

@@ -6,7 +6,7 @@ Robust Blind Face Restoration with Codebook Lookup Transformer (CodeFormer), Neu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -155,7 +155,7 @@ class VQGANModel(Method):
         self.shares = state.get("codebook_shares")
 
     @classmethod
-    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
         """Only codes that are looked up by their distance can be put where features are."""
         if isinstance(networks["network_g"].quantize, VectorQuantizer):
             return
