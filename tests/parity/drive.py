@@ -98,7 +98,7 @@ def errors(name: str, folder: Path, undecided: str = "") -> dict[str, tuple[floa
         now = [o.param_groups[0]["lr"] for o in model.optimizers.values()]
         rates.append(
             now + now[-1:] * (len(case.get("optimizers", now)) - len(now))
-        )  # one for all parts; the reference: for each
+        )  # the reference: one for each part
     found = {}
     for key, want in stored.items():
         got = figure(key, case, model, before, terms, rates)
