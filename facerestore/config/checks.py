@@ -148,18 +148,8 @@ def _check_method(method: type[Method], options: Options) -> None:
         component = options.method.get(parameter.name)
         if parameter.part and component is not None:
             _at(("train", parameter.name), _check_loss, parameter, component, options)
-    if options.train:
-        _check_together(method, options)
-
-
-def _check_together(method: type[Method], options: Options) -> None:
-    """What the method itself knows of options that do not go together."""
-    data, held = options.datasets.get("train"), None
-    if data:
-        built = DATASETS.build(data.component, options.inherited_by_data)
-        held = built.provides | built.label_shapes().keys()
-    networks = {key: ARCHS.get(network.type) for key, network in options.networks.items()}
-    method.check({k: v for k, v in options.method.items() if v is not None}, networks, held)
+    built = {key: build_unallocated(ARCHS, network.component, options) for key, network in options.networks.items()}
+    method.check(built, options.method)
 
 
 def _check_keywords(method: type[Method], keywords: list[Parameter], options: Options) -> None:
@@ -176,7 +166,8 @@ def _check_presence(method: type[Method], parameters: list[Parameter], options: 
     """What the method cannot do without."""
     given = {**options.networks, **{k: v for k, v in options.method.items() if v is not None}}
     for p in parameters:
-        if p.name not in given and (p.required or (options.train and p.name in method.needed_to_train)):
+        spared = "train" in options.datasets and options.datasets["train"].component.get(method.spared_by.get(p.name))
+        if p.name not in given and (p.required or (options.train and p.name in method.needed_to_train and not spared)):
             where = () if p.part and p.part.registry is ARCHS else ("train",)
             raise OptionError(f"{options.model_type} needs `{p.name}`" + (f": {p.doc}" if p.doc else ""), where)
     wanted = method.minimises_one_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,38 +12,14 @@ from facerestore.data.base import FaceDataset, Mean, SampleKey, Scale, Side, Std
 from facerestore.data.components import NEEDED
 from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
-from facerestore.data.synthetic import DOMAINS, Face, render_face
+from facerestore.data.synthetic import DOMAINS, Face
+from facerestore.data.synthetic.cache import CACHE
 from facerestore.errors import OptionError
 from facerestore.registry import DATASETS
 
 Domain = Literal["feminine", "masculine", 0, 1]
 Number = Annotated[int, Meta(ge=0, le=10**9)]
 SMALLEST = 32  # pixels of a side
-
-
-class FaceCache:
-    """Drawn faces of this process, the least recently used dropped beyond `limit` bytes."""
-
-    def __init__(self, limit: int):
-        self.limit, self.bytes = limit, 0
-        self.faces: OrderedDict[tuple, Face] = OrderedDict()
-
-    def get(self, *key: int | None) -> Face:
-        """`render_face(*key)`.  Its arrays are shared: they cannot be written to."""
-        if key in self.faces:
-            self.faces.move_to_end(key)
-            return self.faces[key]
-        face = self.faces[key] = render_face(*key)
-        for array in (face.image, face.regions, face.points5, face.landmarks68):
-            array.setflags(write=False)
-        self.bytes += face.image.nbytes + face.regions.nbytes
-        while self.bytes > self.limit and len(self.faces) > 1:
-            _, dropped = self.faces.popitem(last=False)
-            self.bytes -= dropped.image.nbytes + dropped.regions.nbytes
-        return face
-
-
-CACHE = FaceCache(limit=512 << 20)
 
 
 class DrawnPictures:

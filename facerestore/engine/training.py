@@ -186,6 +186,10 @@ class TrainingModel:
         """See :meth:`facerestore.models.base.Method.mean_over_processes`."""
         return self.slices.meet("mean", value.detach(), lambda values: distributed.mean(mean_of(values), self.world))
 
+    def gathered(self, value: Tensor) -> Tensor:
+        """See :meth:`facerestore.models.base.Method.gathered`."""
+        return self.slices.meet("gather", value.detach(), lambda values: distributed.rows_of_all(torch.cat(values), self.world))
+
     def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
         """The restored pictures of a batch, in the data set's range."""
         with self.evaluating():

@@ -7,13 +7,14 @@ the engine around each phase.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
 from facerestore.registry import ARCHS, Part
 
@@ -83,6 +84,8 @@ class Engine(Protocol):
 
     def mean_over_processes(self, value: Tensor) -> Tensor: ...
 
+    def gathered(self, value: Tensor) -> Tensor: ...
+
 
 class Method(ABC):
     """The base of all methods.
@@ -97,10 +100,23 @@ class Method(ABC):
     minimises_one_of: ClassVar[tuple[str, ...]] = ()  # losses of which training needs at least one
     reads: ClassVar[tuple[str, ...]] = ("lq", "gt")  # what training batches must hold
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
+    spared_by: ClassVar[Mapping[str, str]] = {}  # networks that are not needed where the training data has this keyword
     differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
     makes_samples: ClassVar[bool] = False  # whether it has pictures to show that are made of nothing that a data set gives
 
     engine: Engine  # set by the engine when the method is built
+
+    @classmethod  # noqa: B027  (most methods need none)
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
+        """Refuse, when options are read, networks and keywords that do not go together: OptionError.
+
+        Args:
+            networks: without memory or weights, by `network_g`, ...
+            keywords: the method's own, as the options give them
+        """
+
+    def check_data(self, data: FaceDataset) -> None:  # noqa: B027
+        """Refuse, before the first iteration, training data that does not fit the networks: DataError."""
 
     @abstractmethod
     def step(self, batch: Batch, it: int) -> None:
@@ -117,19 +133,6 @@ class Method(ABC):
     def samples(self, ema: bool = True) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""
         raise NotImplementedError(f"{type(self).__name__} makes no samples")
-
-    @classmethod  # noqa: B027  (most methods have nothing to say)
-    def check(cls, given: Mapping[str, Any], networks: Mapping[str, type[nn.Module]], held: Collection[str] | None) -> None:
-        """Refuse options for training, each right by itself, that do not go together; all do by default.
-
-        Args:
-            given: the method's own keywords, those that are given
-            networks: classes of the networks by their keys (`network_g`)
-            held: what a training batch holds; None where there is no data set
-
-        Raises:
-            OptionError: two of them exclude each other, or one needs what is not there
-        """
 
     def default_betas(self, optimizer: str) -> tuple[float, float]:
         """Adam's betas where the options name none."""
@@ -179,6 +182,10 @@ class Method(ABC):
         """`value` averaged over all processes, and over the slices of an accumulated batch: for running means that all must
         agree on.  Has no gradient."""
         return self.engine.mean_over_processes(value)
+
+    def gathered(self, value: Tensor) -> Tensor:
+        """The rows of all processes and slices in the batch's order: `value` has as many on each.  Has no gradient."""
+        return self.engine.gathered(value)
 
     def inference_network(self, name: str, ema: bool) -> nn.Module:
         """The network `net_X`, or its moving average where there is one and it is asked for."""

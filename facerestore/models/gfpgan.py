@@ -8,7 +8,7 @@ Source of the figures: GFPGAN, gfpgan/models/gfpgan_model.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -17,8 +17,9 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from facerestore.archs.outputs import GeneratorOutput
+from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
-from facerestore.errors import OptionError
+from facerestore.errors import DataError, OptionError
 from facerestore.losses.perceptual import gram_matrix
 from facerestore.losses.pixel import L1Loss
 from facerestore.metrics.identity import network_input
@@ -106,22 +107,21 @@ class GFPGANModel(Method):
         self.randomize_noise = randomize_noise
 
     @classmethod
-    def check(cls, given: Mapping[str, Any], networks: Mapping[str, type[nn.Module]], held: Collection[str] | None) -> None:
-        judges = {part: networks[f"network_d_{part}"] for part in PARTS if f"network_d_{part}" in networks}
-        if given.get("pyramid_loss_weight"):
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any]) -> None:
+        judges = [f"network_d_{part}" for part in PARTS if f"network_d_{part}" in networks]
+        if keywords.get("pyramid_loss_weight"):
             refuse_without("rgbs", networks, "network_g", "pyramid_loss_weight")
-        if judges and "gan_component_opt" not in given:
-            raise OptionError(
-                f"network_d_{next(iter(judges))} needs `gan_component_opt`: the parts' adversarial loss", ("train",)
-            )
-        for part in judges:
-            if given.get("comp_style_weight"):
-                refuse_without("feats", networks, f"network_d_{part}", "comp_style_weight")
-            if held is not None and f"loc_{part}" not in held:
-                raise OptionError(
-                    f"network_d_{part} looks at boxes, `loc_{part}`, which this data set does not give: set "
-                    "`crop_components: true` and `component_path`, the file of the face parts",
-                    ("datasets", "train"),
+        if judges and keywords.get("gan_opt") and not keywords.get("gan_component_opt"):
+            raise OptionError(f"{judges[0]} needs `gan_component_opt`: the parts' adversarial loss", ("train",))
+        for key in judges if keywords.get("comp_style_weight") else ():
+            refuse_without("feats", networks, key, "comp_style_weight")
+
+    def check_data(self, data: FaceDataset) -> None:
+        for part in self.judges:
+            if f"loc_{part}" not in data.label_shapes():
+                raise DataError(
+                    f"network_d_{part} looks at boxes, `loc_{part}`, which {type(data).__name__} does not give: set "
+                    "`datasets.train.crop_components: true` and `component_path`, the file of the face parts"
                 )
 
     def step(self, batch: Batch, it: int) -> None:
@@ -224,10 +224,12 @@ class GFPGANModel(Method):
         }[optimizer]
 
 
-def refuse_without(field: str, networks: Mapping[str, type[nn.Module]], key: str, weight: str) -> None:
+def refuse_without(field: str, networks: Mapping[str, nn.Module], key: str, weight: str) -> None:
     """OptionError where the network `key` does not offer the `field` of which a term is made."""
     if field not in networks[key].offers:
-        raise OptionError(f"needs `{field}`, which {networks[key].__name__}, the {key}, does not offer", ("train", weight))
+        raise OptionError(
+            f"needs `{field}`, which {type(networks[key]).__name__}, the {key}, does not offer", ("train", weight)
+        )
 
 
 def pyramid_names(side: int) -> list[str]:

@@ -96,7 +96,6 @@ def test_a_batch_of_one_is_judged():
     [
         (["network_g.decoder_load_path=~"], "stylegan_decoder of GFPGANv1 is never trained here, so it needs weights: name"),
         (["network_g.out_size=60"], "`out_size` must be one of 8, 16, 32"),
-        (["datasets.train.crop_components=false"], "network_d_left_eye looks at boxes, `loc_left_eye`, which this data set"),
         (["train.gan_component_opt=~"], "network_d_left_eye needs `gan_component_opt`"),
         (["network_g={type: RestoreFormer}"], "needs `rgbs`, which RestoreFormer, the network_g, does not offer"),
         (
@@ -112,6 +111,12 @@ def test_what_does_not_go_together_is_told_in_one_sentence(overrides, sentence):
     with pytest.raises(OptionError) as error:
         load_options(WHOLE, overrides)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_parts_need_boxes():
+    options = load_options(WHOLE, [NO_FEATURES, "datasets.train.crop_components=false"])
+    with pytest.raises(DataError, match="network_d_left_eye looks at boxes, `loc_left_eye`, which FFHQDegradationDataset"):
+        build_model(options).method.check_data(dataset_of(options.datasets["train"], options))
 
 
 def test_a_decoder_of_another_size(tmp_path):
