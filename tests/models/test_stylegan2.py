@@ -92,7 +92,7 @@ def test_training_shows_samples_and_measures_sets(tmp_path, monkeypatch, capsys)
     assert train_main(["-opt", str(FILE), *arguments]) == 0
     folder = Path("experiments/run/visualization")
     assert read_image(str(folder / "samples_2.png")).shape == (64, 96, 3)
-    assert len(list((folder / "val").rglob("*.png"))) == 3
+    assert len(list((folder / "synthetic").rglob("*.png"))) == 3
     assert "samples" in Path("experiments/run/report.html").read_text()
     weights = "path.pretrain_network_g=experiments/run/models/net_g_latest.pth"
     assert run_test(["-opt", str(FILE), "--set", "name=run", "--set", weights]) == 0, capsys.readouterr().err
