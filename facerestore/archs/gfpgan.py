@@ -95,6 +95,7 @@ class GFPGAN(Generator):
 
     offers = frozenset({"image", "rgbs", "latents"})
     input_range = output_range = (-1.0, 1.0)
+    draws_noise = True
     weight_files = {
         "decoder_load_path": WeightFile(DECODER, doc="file of the StyleGAN2 generator that becomes the decoder, or 'random'")
     }

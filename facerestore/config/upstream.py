@@ -29,8 +29,8 @@ WITHOUT_MEANING = {
 
 # Methods of published files that are not here, so that none of ours is suggested in their place
 METHODS_ELSEWHERE = (
-    "RealESRGANModel", "RealESRNetModel", "StyleGAN2Model", "GFPGANModel", "VQGANModel", "CodeFormerIdxModel",
-    "CodeFormerModel", "CodeFormerJointModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
+    "RealESRGANModel", "RealESRNetModel", "VQGANModel", "CodeFormerIdxModel", "CodeFormerModel",
+    "CodeFormerJointModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
 )  # fmt: skip
 
 SAID_OTHERWISE = {

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from facerestore.data.augment import Crop, Flips, apply_crop, apply_flips, crop_and_flips, sample_crop, sample_flips
 from facerestore.data.base import FaceDataset, Mean, SampleKey, Scale, Side, Std
+from facerestore.data.components import NEEDED
 from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
 from facerestore.data.synthetic import DOMAINS, Face, render_face
@@ -18,6 +19,7 @@ from facerestore.registry import DATASETS
 
 Domain = Literal["feminine", "masculine", 0, 1]
 Number = Annotated[int, Meta(ge=0, le=10**9)]
+SMALLEST = 32  # pixels of a side
 
 
 class FaceCache:
@@ -45,6 +47,44 @@ class FaceCache:
 CACHE = FaceCache(limit=512 << 20)
 
 
+class DrawnPictures:
+    """Drawn faces in the place of a folder of pictures (:class:`facerestore.data.storage.Pictures`), with their parts.
+
+    Args:
+        side: of the pictures in pixels
+        count: how many there are
+        seed: which people and pictures
+        start: number of the first picture
+    """
+
+    def __init__(self, side: int, count: int, seed: int = 0, start: int = 0):
+        if side < SMALLEST:
+            raise OptionError(f"faces are drawn with {SMALLEST} pixels a side at least, not {side}", ("synthetic",))
+        self.side, self.seed = side, seed
+        self.numbers = {f"synthetic/{seed}/{number:06d}": number for number in range(start, start + count)}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.numbers)
+
+    def read(self, name: str) -> np.ndarray:
+        """uint8 (side, side, 3), RGB, read-only."""
+        return self._face(name).image
+
+    def path(self, name: str) -> str:
+        return name
+
+    def parts(self, name: str) -> dict[str, tuple[float, float, float]]:
+        """x, y and half length of eyes and mouth in pixels, as in :mod:`facerestore.data.components`."""
+        return {
+            part: ((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2) for part, (x1, y1, x2, y2) in self._face(name).boxes.items()
+        }
+
+    def _face(self, name: str) -> Face:
+        number = self.numbers[name]
+        return CACHE.get(self.seed, number, self.side, number, None)
+
+
 @DATASETS.register()
 class SyntheticFaceDataset(FaceDataset):
     """`gt` (size, size, 3) or (gt_size, gt_size, 3) and, `scale` times smaller, `lq`: uint8 RGB, with `gt_path`, `lq_path`.
@@ -60,7 +100,7 @@ class SyntheticFaceDataset(FaceDataset):
     def __init__(
         self,
         count: Annotated[int, Meta(ge=1, le=10**9)],
-        size: Annotated[int, Meta(ge=32, le=4096)] = 128,
+        size: Annotated[int, Meta(ge=SMALLEST, le=4096)] = 128,
         seed: Number = 0,
         start: Number = 0,
         pictures_per_person: Annotated[int, Meta(ge=1, le=10**9)] = 1,
@@ -122,6 +162,9 @@ class SyntheticFaceDataset(FaceDataset):
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return square_shapes(self.gt_size or self.size, self.scale)
+
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"points5": (5, 2), "landmarks68": (68, 2), **{f"loc_{p}": (4,) for p in NEEDED}} if self.labels else {}
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         face = self.face(index)

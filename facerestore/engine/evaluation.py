@@ -167,6 +167,8 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
     for batch in loader:
         names = [dataset.name(i) for i in batch.index.tolist()]
+        if "lq" not in model.method.reads:  # nothing was degraded, and nothing is restored
+            batch.pop("lq", None)
         moved = upload(batch, world.device, dataset.mean, dataset.std)
         with clock.running(len(names)):
             restored = _restorations(model, moved, protocol.tiling)
@@ -181,6 +183,26 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
     whole = _joined(result, sets, clock, protocol, world)
     _explain(whole.shown, dataset)
     return whole
+
+
+def look_at_samples(model: TrainingModel, path: Path | None) -> list[DatasetScores]:
+    """A sheet of what the method makes of fixed codes, written to `path`; nothing where it makes no samples."""
+    if not model.method.makes_samples:
+        return []
+    sheet = tensor_to_image(tiled(model.samples()))
+    if path:
+        write_image(path, sheet)
+    return [DatasetScores("samples", {}, shown=[Picture("samples", {"samples": sheet})])]
+
+
+def tiled(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) as one picture, row by row, as many columns as rows; what is left over is black."""
+    count, channels, height, width = pictures.shape
+    columns = math.ceil(count**0.5)
+    rows = math.ceil(count / columns)
+    blank = pictures.new_zeros(rows * columns - count, channels, height, width)
+    grid = torch.cat((pictures, blank)).view(rows, columns, channels, height, width)
+    return grid.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
 
 class _Stopwatch:
@@ -229,7 +251,7 @@ def _compared(
     if taken := [other.method for other in others if other.method in own]:
         raise OptionError(f"`others` names {listed(taken)}, as a method of this run is called: give it another name")
     given = {}
-    if protocol.baseline == "bicubic" and "gt" in batch:
+    if protocol.baseline == "bicubic" and {"lq", "gt"} <= batch.keys():
         same_size = batch["lq"].shape == batch["gt"].shape
         given = {"input" if same_size else "bicubic": enlarge(batch["lq"], batch["gt"].shape[-2:])}
     size = tuple(next(iter(own.values())).shape[-2:])

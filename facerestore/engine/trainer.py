@@ -32,6 +32,7 @@ from facerestore.engine.evaluation import (
     evaluation_sets,
     how_timed,
     log_means,
+    look_at_samples,
     page,
     protocol_of,
 )
@@ -289,6 +290,9 @@ class Run:
                     curves.write(it, f"{result.name}: {metric}", by_method)
         if self.world.is_main and val.keep_best:
             keep_best(self.folder, self.model, it, results, self.directions, self.suffix)
+        if self.world.is_main:
+            sheet = self.folder / "visualization" / f"samples_{it}.png"
+            results += look_at_samples(self.model, sheet if val.save_img else None)
         if curves and val.report:
             measured = {**protocols(self.options, self.metrics), **how_timed(self.options, self.world)}
             page(self.folder, self.options, results, read_curves(self.folder), measured)

@@ -196,6 +196,11 @@ class TrainingModel:
         with self.evaluating():
             return {k: v.float() for k, v in self.method.restorations(self._on_device(batch), ema).items()}
 
+    def samples(self, ema: bool = True) -> Tensor:
+        """Pictures (N, 3, H, W) in [0, 1], on the CPU, of a method that `makes_samples`."""
+        with self.evaluating():
+            return self.method.samples(ema).float().cpu()
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Networks in evaluation mode, no graph."""

@@ -7,7 +7,7 @@ the engine around each phase.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
@@ -98,6 +98,7 @@ class Method(ABC):
     reads: ClassVar[tuple[str, ...]] = ("lq", "gt")  # what training batches must hold
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
     differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
+    makes_samples: ClassVar[bool] = False  # whether it has pictures to show that are made of nothing that a data set gives
 
     engine: Engine  # set by the engine when the method is built
 
@@ -112,6 +113,23 @@ class Method(ABC):
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         """The same by name, for methods that train several restorers side by side."""
         return {"restored": self.restore(batch, ema)}
+
+    def samples(self, ema: bool = True) -> Tensor:
+        """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""
+        raise NotImplementedError(f"{type(self).__name__} makes no samples")
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any], networks: Mapping[str, type[nn.Module]], held: Collection[str] | None) -> None:
+        """Refuse options for training, each right by itself, that do not go together; all do by default.
+
+        Args:
+            given: the method's own keywords, those that are given
+            networks: classes of the networks by their keys (`network_g`)
+            held: what a training batch holds; None where there is no data set
+
+        Raises:
+            OptionError: two of them exclude each other, or one needs what is not there
+        """
 
     def default_betas(self, optimizer: str) -> tuple[float, float]:
         """Adam's betas where the options name none."""
