@@ -77,8 +77,10 @@ class Training:
 
 
 def unsaid(kind: type, options: dict[str, Any]) -> Any:
-    """The model, without the networks printed, and without the file of the identity network's weights."""
+    """The model, without its networks printed, and without the file of the identity network's weights."""
     kind.print_network = lambda self, network: None
+    adam = kind.get_optimizer  # of today, which wants its betas to be floats
+    kind.get_optimizer = lambda self, name, params, lr, betas: adam(self, name, params, lr, betas=tuple(map(float, betas)))
     kind.load_network = lambda self, network, path, strict=True, key="params": None
     return kind(options)
 
