@@ -52,6 +52,7 @@ TRAIN = {
     "optim_g": {"type": "Adam", "lr": 2e-3},
     "optim_d": {"type": "Adam", "lr": 2e-3},
     "optim_component": {"type": "Adam", "lr": 2e-3},
+    "scheduler": {"type": "MultiStepLR", "milestones": [600000, 700000], "gamma": 0.5},
     "pixel_opt": {"type": "L1Loss", "loss_weight": 0.1, "reduction": "mean"},
     "L1_opt": {"type": "L1Loss", "loss_weight": 1, "reduction": "mean"},
     "pyramid_loss_weight": 1,
