@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.parity import drive
 
@@ -21,6 +22,16 @@ UNDECIDED = {
     "train_gfpgan_64": "delta.net_g.conv_body_down.3.conv2.1.weight",
     "train_gfpgan_past_pyramid": "delta.net_g.conv_body_up.2.conv1.0.weight",
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With two threads `d_weight`, a ratio of gradients' norms, comes out 2.5e-3 off in train_codeformer_stage3_narrow and
+    stage3_late, with one 6e-4 (narrow), where 1e-3 is allowed; all other figures hold either way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)])
