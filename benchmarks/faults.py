@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,13 @@ import time
 from pathlib import Path
 
 import torch
+from tqdm import trange
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ["logger.save_checkpoint_freq=3", "logger.keep_checkpoints=4", "logger.use_tb_logger=false", "logger.print_freq=3",
             "train.scheduler=~", "val.val_freq=6", "val.report=false"]  # fmt: skip
 ENDLESS = 10**6  # iterations
-START = 120.0  # seconds until a run must have gone on
+START = 600.0  # seconds until a run must have gone on
 
 
 class Killed:
@@ -80,14 +82,14 @@ class Killed:
 
     def kill(self, kills: int) -> int:
         """Kill `kills` times; returns how many iterations the run is to have in all."""
-        for _ in range(kills):
+        for _ in trange(kills, unit="kill"):
             self.kill_once()
         return self.last() + 4
 
     def kill_ranks(self, kills: int) -> int:
         """The same to one of several processes, the others and torchrun being left alone; nobody goes on by hand."""
         running = self.start("killed", ENDLESS, restarts=kills)
-        for _ in range(kills):
+        for _ in trange(kills, unit="kill"):
             self.wait_for_progress(running, self.last())
             time.sleep(self.random.uniform(0, 0.5))
             os.kill(self.random.choice(children(running.pid)), signal.SIGKILL)
@@ -155,19 +157,23 @@ def main() -> int:
     parser.add_argument("--options", type=Path, default=ROOT / "options" / "debug" / "srgan.yml")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        killed = Killed(Path(name), given.options.resolve(), given.workers, given.processes, given.seed)
-        begin = time.monotonic()
-        total = killed.kill_ranks(given.kills) if given.processes > 1 else killed.kill(given.kills)
-        killed.finish(total)
-        wrong = differences(killed.run, killed.run.with_name("whole"))
-        aside = [p.name for p in killed.run.parent.iterdir() if p.name not in ("killed", "whole")]
-        wrong += [f"{folder} was moved aside" for folder in aside]
-        minutes = (time.monotonic() - begin) / 60
+    folder = Path(tempfile.mkdtemp(prefix="faults_"))
+    killed = Killed(folder, given.options.resolve(), given.workers, given.processes, given.seed)
+    begin = time.monotonic()
+    total = killed.kill_ranks(given.kills) if given.processes > 1 else killed.kill(given.kills)
+    killed.finish(total)
+    wrong = differences(killed.run, killed.run.with_name("whole"))
+    aside = [p.name for p in killed.run.parent.iterdir() if p.name not in ("killed", "whole")]
+    wrong += [f"{name} was moved aside" for name in aside]
+    minutes = (time.monotonic() - begin) / 60
     for line in wrong:
         print(line)
     print(f"{given.kills} kills, {total} iterations, {minutes:.1f} minutes: {'differs' if wrong else 'the same to the bit'}")
-    return 1 if wrong else 0
+    if wrong:
+        print(f"both runs are left in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":

@@ -116,7 +116,10 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
             raise CheckpointError(f"{value}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
     if declared.partial and (unknown := [k for k in state if k not in part.state_dict()]):
         raise CheckpointError(f"{value}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
-    load_weights(part, state, strict=not declared.partial)
+    try:
+        load_weights(part, state, strict=not declared.partial)
+    except CheckpointError as error:
+        raise CheckpointError(f"{value}, named by `{keyword}`: {str(error).removeprefix('the state dict: ')}") from None
 
 
 def declared_path(part: nn.Module, keyword: str, value: str) -> str | Path:

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from facerestore.archs.layers.adain import adaptive_instance_norm
 from facerestore.archs.layers.autoencoder import Decoder, Encoder, keywords_of_encoder
-from facerestore.archs.layers.autoencoder_blocks import ResBlock
+from facerestore.archs.layers.autoencoder_blocks import ResBlock, group_norm
 from facerestore.archs.layers.hints import Count, Depth
-from facerestore.archs.layers.quantizers import VectorQuantizer
+from facerestore.archs.layers.quantizers import VectorQuantizer, squared_distances
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
 from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_other_size
 from facerestore.errors import OptionError, listed
 from facerestore.registry import ARCHS, WeightFile
 
-Module = Literal["encoder", "quantize", "generator", "feat_emb", "ft_layers", "idx_pred_layer", "fuse_convs_dict"]
+Module = Literal["encoder", "quantize", "generator", "feat_emb", "ft_layers", "idx_pred_layer", "fuse_convs_dict", "cnn"]
+Predictor = Literal["transformer", "cnn", "nearest", "none"]
 
 
 @ARCHS.register()
@@ -58,12 +59,13 @@ class CodeFormer(Generator):
         res_blocks: Depth = 2,
         attn_resolutions: Sequence[Count] = (16,),
         emb_dim: Count = 256,
+        predictor: Predictor = "transformer",
     ):
         """
         Args:
-            dim_embd: channels in the transformer
-            n_head: heads of its attention, a divisor of dim_embd
-            n_layers: layers of the transformer
+            dim_embd: channels in the transformer or in the CNN, there a multiple of 32
+            n_head: heads of the transformer's attention, a divisor of dim_embd
+            n_layers: layers of the transformer, or residual blocks of the CNN
             codebook_size: number of codes
             latent_size: number of code positions, which img_size and ch_mult decide; given, it must agree with them
             connect_list: sides of the features that are carried from the encoder into the decoder, in quotes
@@ -74,6 +76,8 @@ class CodeFormer(Generator):
             res_blocks: residual blocks of each level
             attn_resolutions: sides of the features among whose positions attention is paid
             emb_dim: channels of a code
+            predictor: what names the codes (the paper's ablation): the transformer; residual blocks with convolutions; the
+                nearest ones of the features, as in a VQGAN; or none: the features themselves enter the decoder
 
         Raises:
             OptionError: a size, a width or a number of heads does not fit the others
@@ -87,17 +91,21 @@ class CodeFormer(Generator):
         self.quantize = VectorQuantizer(codebook_size, emb_dim)
         self.generator = Decoder(*shape)
 
-        positions = (img_size >> (len(ch_mult) - 1)) ** 2
+        self.positions = positions = (img_size >> (len(ch_mult) - 1)) ** 2
         if latent_size not in (None, positions):
             raise OptionError(
                 f"`latent_size` is {latent_size}, but pictures of {img_size} pixels a side make {positions} codes at "
                 f"{len(ch_mult)} levels: leave it out",
                 ("latent_size",),
             )
-        self.position_emb = nn.Parameter(torch.zeros(positions, dim_embd))
-        self.feat_emb = nn.Linear(emb_dim, dim_embd)
-        self.ft_layers = nn.ModuleList(TransformerLayer(dim_embd, n_head) for _ in range(n_layers))
-        self.idx_pred_layer = nn.Sequential(nn.LayerNorm(dim_embd), nn.Linear(dim_embd, codebook_size, bias=False))
+        self.predictor = predictor
+        if predictor == "transformer":
+            self.position_emb = nn.Parameter(torch.zeros(positions, dim_embd))
+            self.feat_emb = nn.Linear(emb_dim, dim_embd)
+            self.ft_layers = nn.ModuleList(TransformerLayer(dim_embd, n_head) for _ in range(n_layers))
+            self.idx_pred_layer = nn.Sequential(nn.LayerNorm(dim_embd), nn.Linear(dim_embd, codebook_size, bias=False))
+        elif predictor == "cnn":
+            self.cnn = convolutions(emb_dim, dim_embd, n_layers, codebook_size)
 
         widths = {str(size): nf * multiple for size, multiple in zip(self.encoder.meeting, ch_mult, strict=True)}
         for i, size in enumerate(connect_list):
@@ -109,7 +117,9 @@ class CodeFormer(Generator):
         self.fuse_convs_dict = nn.ModuleDict({size: Fusion(widths[size]) for size in connect_list})
         self.taken = {self.encoder.meeting[int(size)]: size for size in connect_list}  # block of the encoder -> size
         self.given = {self.generator.meeting[int(size)]: size for size in connect_list}  # block of the decoder -> size
-        for name in fix_modules:
+        for i, name in enumerate(fix_modules):
+            if name not in dict(self.named_children()):
+                raise OptionError(f"with `predictor: {predictor}` there is no module {name!r} to fix", ("fix_modules", i))
             self.get_submodule(name).requires_grad_(False)
 
     def forward(
@@ -137,8 +147,8 @@ class CodeFormer(Generator):
         if code_only:
             return GeneratorOutput(image=None, logits=logits, codes=codes, feat=feat)
 
-        image = self.quantize.get_codebook_feat(codes, (len(feat), *feat.shape[2:], feat.shape[1]))
-        if detach_16:
+        image = feat if self.predictor == "none" else self.code_features(codes)
+        if detach_16 and self.predictor != "none":
             image = image.detach()
         if adain:
             image = adaptive_instance_norm(image, feat)
@@ -150,11 +160,29 @@ class CodeFormer(Generator):
         return GeneratorOutput(image=image, logits=logits, codes=codes, feat=feat)
 
     def predict(self, feat: Tensor) -> Tensor:
-        """Logits (N, h w, codebook_size) from the encoder's features (N, emb_dim, h, w)."""
+        """Logits (N, h w, codebook_size) from the encoder's features (N, emb_dim, h, w).
+
+        Without a predictor they are the negative squared distances to the codes, so that the nearest is the likeliest.
+        """
+        if self.predictor == "cnn":
+            return self.cnn(feat).flatten(2).transpose(1, 2)
+        if self.predictor != "transformer":
+            rows = feat.permute(0, 2, 3, 1).flatten(0, 2)
+            return -squared_distances(rows.float(), self.codebook).view(len(feat), -1, len(self.codebook))
         tokens = self.feat_emb(feat.flatten(2).transpose(1, 2))
         for layer in self.ft_layers:
             tokens = layer(tokens, self.position_emb)
         return self.idx_pred_layer(tokens)
+
+    def code_features(self, codes: Tensor) -> Tensor:
+        """The features (N, emb_dim, h, w) that codes (N, h w) stand for."""
+        side = isqrt(codes.shape[1])
+        return self.quantize.get_codebook_feat(codes, (len(codes), side, side, self.codebook.shape[1]))
+
+    @property
+    def codebook(self) -> nn.Parameter:
+        """The codes' features (codebook_size, emb_dim)."""
+        return self.quantize.codebook
 
     def last_layer(self, w: float | None = None) -> nn.Parameter:
         """The weight by whose gradient the adversary is weighted.
@@ -218,6 +246,19 @@ class Fusion(nn.Module):
     def forward(self, x: Tensor, y: Tensor, w: float) -> Tensor:
         both = self.encode_enc(torch.cat((x, y), dim=1))
         return y + w * (y * self.scale(both) + self.shift(both))
+
+
+def convolutions(emb_dim: int, width: int, blocks: int, codebook_size: int) -> nn.Sequential:
+    """Features (N, emb_dim, h, w) to logits (N, codebook_size, h, w), each code judged by its neighbourhood."""
+    if width % 32:
+        raise OptionError(f"`dim_embd` is {width}: of a CNN it must be a multiple of 32", ("dim_embd",))
+    return nn.Sequential(
+        nn.Conv2d(emb_dim, width, 3, padding=1),
+        *(ResBlock(width, width) for _ in range(blocks)),
+        group_norm(width),
+        nn.SiLU(),
+        nn.Conv2d(width, codebook_size, 1),
+    )
 
 
 def head(channels: int) -> nn.Sequential:

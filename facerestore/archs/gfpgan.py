@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from facerestore.archs.layers.equalized import SLOPE, EqualizedConv2d, EqualizedLinear, ScaledLeakyReLU
+from facerestore.archs.layers.equalized import SLOPE, EqualizedConv2d, EqualizedLinear, ScaledLeakyReLU, fast_layout
 from facerestore.archs.layers.flavour import FIR_TAPS, Flavour, LrMul, Multiplier, Narrow, OutSize, Taps
 from facerestore.archs.layers.hints import Count, Depth
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
@@ -95,6 +95,7 @@ class GFPGAN(Generator):
 
     offers = frozenset({"image", "rgbs", "latents"})
     input_range = output_range = (-1.0, 1.0)
+    draws_noise = True
     weight_files = {
         "decoder_load_path": WeightFile(DECODER, doc="file of the StyleGAN2 generator that becomes the decoder, or 'random'")
     }
@@ -167,7 +168,7 @@ class GFPGAN(Generator):
             noise: the decoder's noise maps; see :meth:`StyleSynthesis.noise_shapes`
         """
         refuse_other_size(self, x, self.out_size, "out_size")
-        feat, skips = self.conv_body_first(x), []
+        feat, skips = self.conv_body_first(fast_layout(x)), []
         for down in self.conv_body_down:
             feat = down(feat)
             skips.append(feat)

@@ -63,9 +63,13 @@ class Network(nn.Module):
 
 
 class Generator(Network):
-    """Maps a picture or a code to a :class:`GeneratorOutput`."""
+    """Maps a picture or a code to a :class:`GeneratorOutput`.
+
+    One that offers `rgbs` computes them where `return_rgb` asks for them.
+    """
 
     offers = frozenset({"image"})
+    draws_noise: ClassVar[bool] = False  # whether forward takes `randomize_noise`, without which its pictures stay the same
     upscale: int = 1  # output side / input side, where a picture comes in
     out_size: int | None = None  # output side, where it is always the same
 

@@ -120,6 +120,11 @@ class RestoreFormer(Generator):
         image = self.decoder(self.post_quant_conv(found.feat), before_attention, after_middle)
         return GeneratorOutput(image=image, codes=found.codes, code_loss=found.code_loss, feat=feat)
 
+    @property
+    def codebook(self) -> nn.Parameter:
+        """The dictionary (n_embed, embed_dim)."""
+        return self.quantize.embedding.weight
+
     def last_layer(self, w: float | None = None) -> nn.Parameter:
         """The weight of the last convolution, by whose gradient an adversary is weighted.  `w` changes nothing here."""
         return self.decoder.conv_out.weight

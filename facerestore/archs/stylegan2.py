@@ -39,6 +39,7 @@ class StyleSynthesis(Generator):
     takes = ("code",)
     offers = frozenset({"image", "latents"})
     output_range = (-1.0, 1.0)
+    draws_noise = True
 
     def __init__(
         self, flavour: Flavour, out_size: int, num_style_feat: int, num_mlp: int, channel_multiplier: int, narrow: float

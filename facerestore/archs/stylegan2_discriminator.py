@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 from torch import Tensor, nn
 
-from facerestore.archs.layers.equalized import EqualizedLinear
+from facerestore.archs.layers.equalized import EqualizedLinear, fast_layout
 from facerestore.archs.layers.flavour import (
     FIR_TAPS,
     Flavour,
@@ -72,7 +72,7 @@ class StyleGAN2Discriminator(Discriminator):
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
         refuse_other_size(self, x, self.out_size, "out_size")
-        feat = self.final_conv(self.stddev(self.conv_body(x)))
+        feat = self.final_conv(self.stddev(self.conv_body(fast_layout(x))))
         return DiscriminatorOutput(logits=self.final_linear(feat.flatten(1)))
 
     @classmethod

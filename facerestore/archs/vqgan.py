@@ -88,6 +88,11 @@ class VQAutoEncoder(Generator):
         image = None if code_only else self.generator(found.feat)
         return GeneratorOutput(image=image, codes=found.codes, code_loss=found.code_loss, feat=feat)
 
+    @property
+    def codebook(self) -> nn.Parameter:
+        """The codes' features (codebook_size, emb_dim)."""
+        return self.quantize.codebook
+
     def last_layer(self, w: float | None = None) -> nn.Parameter:
         """The weight of the last convolution, by whose gradient VQGAN's adversary is weighted.  `w` changes nothing here."""
         return self.generator.blocks[-1].weight

@@ -106,6 +106,8 @@ def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
     scale = getattr(built, "upscale", None)
     if None not in (scale, options.scale) and scale != options.scale:
         raise OptionError(f"{network.type} enlarges {scale} times, but `scale` of this file is {options.scale}", (key,))
+    if options.train:
+        _refuse_blank_parts(key, network, built, options)
     source = network.weights
     if source and source.startswith("network_"):
         if source not in options.networks or source == key:
@@ -114,6 +116,19 @@ def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
             raise OptionError(f"`{source}` is a copy itself: name the network that both start from", (key, "weights"))
         if options.networks[source].component != network.component:
             raise OptionError(f"cannot start as a copy of `{source}`: the two differ in their keywords", (key, "weights"))
+
+
+def _refuse_blank_parts(key: str, network: NetworkOptions, built: nn.Module, options: Options) -> None:
+    """OptionError for a part that is never trained (`fix_decoder`) and has learnt nothing."""
+    for keyword, declared in weight_files(type(built)).items():
+        if not declared.module or network.component.get(keyword) or has_weights(key, network, options):
+            continue
+        if not any(p.requires_grad for p in built.get_submodule(declared.module).parameters()):
+            raise OptionError(
+                f"the {declared.module} of {network.type} is never trained here, so it needs weights: name their file as "
+                f"`{keyword}` (`{keyword}: random` if that is meant)",
+                (key,),
+            )
 
 
 def _check_method(method: type[Method], options: Options) -> None:
@@ -133,6 +148,18 @@ def _check_method(method: type[Method], options: Options) -> None:
         component = options.method.get(parameter.name)
         if parameter.part and component is not None:
             _at(("train", parameter.name), _check_loss, parameter, component, options)
+    if options.train:
+        _check_together(method, options)
+
+
+def _check_together(method: type[Method], options: Options) -> None:
+    """What the method itself knows of options that do not go together."""
+    data, held = options.datasets.get("train"), None
+    if data:
+        built = DATASETS.build(data.component, options.inherited_by_data)
+        held = built.provides | built.label_shapes().keys()
+    networks = {key: build_unallocated(ARCHS, network.component, options) for key, network in options.networks.items()}
+    method.check(networks, {k: v for k, v in options.method.items() if v is not None}, held)
 
 
 def _check_keywords(method: type[Method], keywords: list[Parameter], options: Options) -> None:
@@ -149,7 +176,8 @@ def _check_presence(method: type[Method], parameters: list[Parameter], options: 
     """What the method cannot do without."""
     given = {**options.networks, **{k: v for k, v in options.method.items() if v is not None}}
     for p in parameters:
-        if p.name not in given and (p.required or (options.train and p.name in method.needed_to_train)):
+        spared = "train" in options.datasets and options.datasets["train"].component.get(method.spared_by.get(p.name))
+        if p.name not in given and (p.required or (options.train and p.name in method.needed_to_train and not spared)):
             where = () if p.part and p.part.registry is ARCHS else ("train",)
             raise OptionError(f"{options.model_type} needs `{p.name}`" + (f": {p.doc}" if p.doc else ""), where)
     wanted = method.minimises_one_of

@@ -27,10 +27,21 @@ WITHOUT_MEANING = {
     ("train", "manual_seed"): "the seed is the one at the top of the file",
 }
 
+NO_ADVERSARY = "CodeFormerIdxModel has no adversary: it updates its generator in every iteration"
+
+WITHOUT_MEANING_TO = {  # the same, of one method's files
+    "CodeFormerIdxModel": {
+        ("train", "use_adaptive_weight"): NO_ADVERSARY,
+        ("train", "scale_adaptive_gan_weight"): NO_ADVERSARY,
+        ("train", "net_g_start_iter"): NO_ADVERSARY,
+        ("train", "net_d_iters"): NO_ADVERSARY,
+        ("train", "net_d_start_iter"): NO_ADVERSARY,
+    },
+}
+
 # Methods of published files that are not here, so that none of ours is suggested in their place
 METHODS_ELSEWHERE = (
-    "RealESRGANModel", "RealESRNetModel", "StyleGAN2Model", "GFPGANModel", "VQGANModel", "CodeFormerIdxModel",
-    "CodeFormerModel", "CodeFormerJointModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
+    "RealESRGANModel", "RealESRNetModel", "HiFaceGANModel", "SwinIRModel", "VideoBaseModel", "EDVRModel",
 )  # fmt: skip
 
 SAID_OTHERWISE = {
@@ -46,12 +57,39 @@ def settle_upstream(data: dict[str, Any]) -> list[str]:
     for pattern, instead in SAID_OTHERWISE.items():
         for path, _ in _matches(data, pattern):
             raise OptionError(f"`{path[-1]}` is not read here: {instead}", path)
-    notes = []
-    for pattern, reason in WITHOUT_MEANING.items():
+    notes = _settle_codes(data)
+    idle = WITHOUT_MEANING | WITHOUT_MEANING_TO.get(str(data.get("model_type")), {})
+    for pattern, reason in idle.items():
         for path, section in _matches(data, pattern):
             del section[path[-1]]
             notes.append(f"`{dotted(path)}` is not read: {reason}")
     return notes
+
+
+def _settle_codes(data: dict[str, Any]) -> list[str]:
+    """Where the codes of the truth come from: `network_vqgan` is left out where a file holds them, and is otherwise the VQGAN
+    of which `network_g` was made.  (Published code never loads it, and trains on the codes of chance.)"""
+    if not isinstance(data.get("network_vqgan"), dict):
+        return []
+    vqgan, path = data["network_vqgan"], _inside(data, "path")
+    if _inside(data, "datasets", "train").get("latent_gt_path"):
+        del data["network_vqgan"]
+        for key in ("pretrain_network_vqgan", "param_key_vqgan", "strict_load_vqgan"):
+            path.pop(key, None)
+        return ["`network_vqgan` is not read: the codes come from `datasets.train.latent_gt_path`"]
+    source = _inside(data, "network_g").get("vqgan_path")
+    if vqgan.get("weights") or vqgan.get("model_path") or path.get("pretrain_network_vqgan") or not source:
+        return []
+    vqgan["weights"] = source
+    return ["`network_vqgan` has the weights of `network_g.vqgan_path`"]
+
+
+def _inside(data: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The section under `keys`, empty where there is none."""
+    for key in keys:
+        value = data.get(key)
+        data = value if isinstance(value, dict) else {}
+    return data
 
 
 def _matches(section: Any, pattern: Path, at: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -74,6 +74,10 @@ class FaceDataset(Dataset, ABC):
         """Height and width of a sample's pictures by their key; empty where only the files tell."""
         return {}
 
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the numbers that a sample holds beside its pictures (`loc_left_eye`: (4,)), by their key."""
+        return {}
+
     def rng(self, key: SampleKey) -> np.random.Generator:
         """What the draws of a sample come from."""
         return np.random.default_rng(

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from facerestore.data.augment import sample_flips
 from facerestore.data.base import Mean, OnBadImage, PictureDataset, SampleKey, Std
-from facerestore.data.components import Components, read_components
+from facerestore.data.components import NEEDED, Components, boxes, read_components
 from facerestore.data.degradations.blur import Resizing, resize
 from facerestore.data.degradations.color import Color, apply_color, sample_adjustments, sample_shift, to_gray
 from facerestore.data.degradations.kernels import KernelType, check_kernel_choice
@@ -30,6 +30,7 @@ from facerestore.data.degradations.masks import (
     sample_polygon_mask,
 )
 from facerestore.data.degradations.pipeline import Degradation, FaceDegradation, degrade, to_levels
+from facerestore.data.drawn import Drawn
 from facerestore.data.image_io import PictureError
 from facerestore.data.latents import Latents, read_latents
 from facerestore.data.storage import IOBackend, Pictures
@@ -69,7 +70,7 @@ class DegradedFaces(PictureDataset):
 
     Args:
         dataroot_gt: folder or LMDB of the faces, aligned and of one size
-        io_backend: {type: disk} or {type: lmdb}
+        io_backend: {type: disk}, {type: lmdb}, or faces that are drawn: {type: synthetic, count: 240, size: 128, start: 0}
         meta_info_file: text file that lists the pictures to use, one a line; all by default
         use_hflip: whether half of the samples are mirrored
         mean: value in [0, 1] that becomes 0, by channel
@@ -97,7 +98,8 @@ class DegradedFaces(PictureDataset):
         hue: turns around the circle, from ... to; ~ leaves it alone
         gray_prob: how often the degraded picture is gray
         crop_components: whether samples hold the boxes of eyes and mouth (and nose, where the file has it)
-        component_path: file of the face parts: JSON (facerestore/data/components.py describes it) or GFPGAN's .pth
+        component_path: file of the face parts: JSON (facerestore/data/components.py describes it) or GFPGAN's .pth; of drawn
+            faces they are known
         eye_enlarge_ratio: by how much the boxes of the eyes are enlarged
         nose_enlarge_ratio: likewise of the nose
         mouth_enlarge_ratio: likewise of the mouth
@@ -160,9 +162,11 @@ class DegradedFaces(PictureDataset):
             raise OptionError("`blur_kernel_size` is 1: a motion needs 3 at least", ("blur_kernel_size",))
         if not self.downsample_modes:
             raise OptionError("`downsample_modes` is empty: name one at least", ("downsample_modes",))
-        if self.crop_components and self.component_path is None:
-            raise OptionError("`crop_components` needs `component_path`: the file of the face parts", ("crop_components",))
         self.gt = Pictures(self.dataroot_gt, "dataroot_gt", self.io_backend, self.meta_info_file)
+        if self.crop_components and self.component_path is None and not isinstance(self.gt.storage, Drawn):
+            raise OptionError("`crop_components` needs `component_path`: the file of the face parts", ("crop_components",))
+        if self.component_path is not None and isinstance(self.gt.storage, Drawn):
+            raise OptionError("drawn faces come with their parts: leave out `component_path`", ("component_path",))
 
     @cached_property
     def names(self) -> list[str]:
@@ -174,13 +178,16 @@ class DegradedFaces(PictureDataset):
 
     @cached_property
     def components(self) -> Components | None:
-        if not self.crop_components:
+        if not self.crop_components or isinstance(self.gt.storage, Drawn):
             return None
         components = read_components(self.component_path, "component_path").select(self.gt.names, self.on_missing)
         return components.measured_on(self.side)
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(("gt", "lq"), (self.side, self.side))
+
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {f"loc_{part}": (4,) for part in NEEDED} if self.crop_components else {}
 
     @property
     @abstractmethod
@@ -202,13 +209,16 @@ class DegradedFaces(PictureDataset):
         return sample | self.labels(name, draw.mirrored) | {"gt_path": self.gt.path(name), "lq_path": self.gt.path(name)}
 
     def labels(self, name: str, mirrored: bool) -> dict[str, np.ndarray]:
-        """What files know of a picture: boxes in pixels of the ground truth, `loc_left_eye` and so on, (4,) float32."""
-        if self.components is None:
+        """What is known of a picture: boxes in pixels of the ground truth, `loc_left_eye` and so on, (4,) float32."""
+        if not self.crop_components:
             return {}
         eyes, nose, mouth = self.eye_enlarge_ratio, self.nose_enlarge_ratio, self.mouth_enlarge_ratio
         ratios = {"left_eye": eyes, "right_eye": eyes, "nose": nose, "mouth": mouth}
-        boxes = self.components.boxes(name, self.side, mirrored, ratios, self.legacy)
-        return {f"loc_{part}": box for part, box in boxes.items()}
+        if isinstance(self.gt.storage, Drawn):
+            found = boxes(self.gt.storage.parts(name), self.side, mirrored, ratios, self.legacy)
+        else:
+            found = self.components.boxes(name, self.side, mirrored, ratios, self.legacy)
+        return {f"loc_{part}": box for part, box in found.items()}
 
     def explain(self, key: SampleKey) -> dict[str, Any]:
         return plain(self.draw(self.rng(key)))

@@ -33,7 +33,7 @@ class FFHQDataset(PictureDataset):
         """
         Args:
             dataroot_gt: folder or LMDB of the faces
-            io_backend: {type: disk} or {type: lmdb}
+            io_backend: {type: disk}, {type: lmdb}, or faces that are drawn: {type: synthetic, count: 240, size: 128, start: 0}
             meta_info_file: text file that lists the pictures to use, one a line; all by default
             use_hflip: whether half of the samples are mirrored
             mean: value in [0, 1] that becomes 0, by channel

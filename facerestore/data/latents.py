@@ -39,6 +39,10 @@ class Latents(Table):
     orig: Tensor
     hflip: Tensor | None
 
+    def stored(self) -> Tensor:
+        """All codes of the file, of pictures and of their mirror images, (N or 2 N, K)."""
+        return self.orig if self.hflip is None else torch.cat((self.orig, self.hflip))
+
     def codes(self, name: str, mirrored: bool) -> np.ndarray:
         """(K,) int64: the codes of a picture or of its mirror image; K = 256 for 512 pixels.  DataError where it has none."""
         codes = self.hflip if mirrored else self.orig

@@ -62,7 +62,7 @@ class PairedImageDataset(PictureDataset):
             std: width in [0, 1] that becomes 1, by channel; 1 by default
             filename_tmpl: name of a low-resolution picture, where {} stands for the ground truth's ('{}x4')
             meta_info_file: text file that lists the ground truths to use, one a line; all by default
-            io_backend: {type: disk} or {type: lmdb}
+            io_backend: {type: disk}, {type: lmdb}, or faces that are drawn: {type: synthetic, count: 240, size: 128, start: 0}
             downsample: which bicubic shrinking makes the low-resolution picture where `dataroot_lq` is not given
             on_bad_image: what training does where a picture cannot be read: stop, or skip it for another
         """

@@ -33,7 +33,7 @@ class SingleImageDataset(PictureDataset):
             mean: value in [0, 1] that becomes 0, by channel; 0 by default
             std: width in [0, 1] that becomes 1, by channel; 1 by default
             meta_info_file: text file that lists the pictures to use, one a line; all by default
-            io_backend: {type: disk} or {type: lmdb}
+            io_backend: {type: disk}, {type: lmdb}, or faces that are drawn: {type: synthetic, count: 240, size: 128, start: 0}
             on_bad_image: what training does where a picture cannot be read: stop, or skip it for another
         """
         super().__init__(mean, std, on_bad_image)

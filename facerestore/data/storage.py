@@ -15,12 +15,14 @@ from typing import Literal, Protocol
 import numpy as np
 
 from facerestore.data import lmdb_storage
+from facerestore.data.drawn import Drawn
 from facerestore.data.image_io import PictureError, decode_image
 from facerestore.data.names import by_name, is_picture, without_extension
 from facerestore.data.watchdog import watchdog
-from facerestore.errors import DataError, listed
+from facerestore.errors import DataError, OptionError, listed
 
-IOBackend = dict[Literal["type"], Literal["disk", "lmdb"]]  # {type: disk}, in the option files' words
+# {type: disk}, {type: lmdb}, or drawn faces: {type: synthetic, count: 240, size: 128, start: 0, seed: 0}
+IOBackend = dict[Literal["type", "count", "size", "start", "seed"], Literal["disk", "lmdb", "synthetic"] | int]
 
 
 class Storage(Protocol):
@@ -81,7 +83,7 @@ class Folder:
         return os.path.join(self.root, self.files[name])
 
 
-BACKENDS: dict[str, Callable[[str, str], Storage]] = {"disk": Folder, "lmdb": lmdb_storage.Lmdb}
+BACKENDS: dict[str, Callable[..., Storage]] = {"disk": Folder, "lmdb": lmdb_storage.Lmdb, "synthetic": Drawn}
 
 
 class Pictures:
@@ -96,7 +98,11 @@ class Pictures:
 
     def __init__(self, root: str, key: str, io_backend: IOBackend | None = None, meta_info_file: str | None = None):
         self.root, self.key, self.meta_info_file = root, key, meta_info_file
-        self.storage: Storage = BACKENDS[(io_backend or {}).get("type", "disk")](root, key)
+        numbers = {"type": "disk", **(io_backend or {})}
+        kind = numbers.pop("type")
+        if not isinstance(kind, str) or (numbers and kind != "synthetic"):
+            raise OptionError(f"`io_backend` of type {kind} has no {listed(list(numbers))}", ("io_backend",))
+        self.storage: Storage = BACKENDS[kind](root, key, **numbers)
         self._last: tuple[str, np.ndarray] | None = None
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,39 +9,17 @@ from msgspec import Meta
 
 from facerestore.data.augment import Crop, Flips, apply_crop, apply_flips, crop_and_flips, sample_crop, sample_flips
 from facerestore.data.base import FaceDataset, Mean, SampleKey, Scale, Side, Std
+from facerestore.data.components import NEEDED
 from facerestore.data.paired import square_shapes
 from facerestore.data.resize import imresize, pil_resize
-from facerestore.data.synthetic import DOMAINS, Face, render_face
+from facerestore.data.synthetic import DOMAINS, Face
+from facerestore.data.synthetic.cache import CACHE
 from facerestore.errors import OptionError
 from facerestore.registry import DATASETS
 
 Domain = Literal["feminine", "masculine", 0, 1]
 Number = Annotated[int, Meta(ge=0, le=10**9)]
-
-
-class FaceCache:
-    """Drawn faces of this process, the least recently used dropped beyond `limit` bytes."""
-
-    def __init__(self, limit: int):
-        self.limit, self.bytes = limit, 0
-        self.faces: OrderedDict[tuple, Face] = OrderedDict()
-
-    def get(self, *key: int | None) -> Face:
-        """`render_face(*key)`.  Its arrays are shared: they cannot be written to."""
-        if key in self.faces:
-            self.faces.move_to_end(key)
-            return self.faces[key]
-        face = self.faces[key] = render_face(*key)
-        for array in (face.image, face.regions, face.points5, face.landmarks68):
-            array.setflags(write=False)
-        self.bytes += face.image.nbytes + face.regions.nbytes
-        while self.bytes > self.limit and len(self.faces) > 1:
-            _, dropped = self.faces.popitem(last=False)
-            self.bytes -= dropped.image.nbytes + dropped.regions.nbytes
-        return face
-
-
-CACHE = FaceCache(limit=512 << 20)
+SMALLEST = 32  # pixels of a side
 
 
 @DATASETS.register()
@@ -60,7 +37,7 @@ class SyntheticFaceDataset(FaceDataset):
     def __init__(
         self,
         count: Annotated[int, Meta(ge=1, le=10**9)],
-        size: Annotated[int, Meta(ge=32, le=4096)] = 128,
+        size: Annotated[int, Meta(ge=SMALLEST, le=4096)] = 128,
         seed: Number = 0,
         start: Number = 0,
         pictures_per_person: Annotated[int, Meta(ge=1, le=10**9)] = 1,
@@ -122,6 +99,9 @@ class SyntheticFaceDataset(FaceDataset):
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return square_shapes(self.gt_size or self.size, self.scale)
+
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"points5": (5, 2), "landmarks68": (68, 2), **{f"loc_{p}": (4,) for p in NEEDED}} if self.labels else {}
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         face = self.face(index)

@@ -9,8 +9,8 @@ from pathlib import Path
 from facerestore.checkpoint import read_checkpoint
 from facerestore.config import Options
 from facerestore.engine.evaluation import DatasetScores
-from facerestore.engine.logs import logger, number
-from facerestore.engine.report import direction
+from facerestore.engine.logs import Curves, logger, number
+from facerestore.engine.report import Better, direction
 from facerestore.engine.resume import save_network
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, OptionError
@@ -41,6 +41,24 @@ def keep_best(
         for name, path in paths.items():
             save_network(path, model, name, {"iteration": it, "best": {metric: value}})
         logger.info("iteration %d is the best so far by %s (%s)", it, metric, number(value))
+
+
+def best_so_far(curves: Curves, result: DatasetScores, better: Mapping[str, Better]) -> dict[str, dict[str, str]]:
+    """The best that the run's own methods have reached on a set, and when, by method and metric: `best 25.08 at 4000`.
+
+    Args:
+        curves: the run's, with what has just been measured
+        result: of the validation set
+        better: which values of a metric are the better ones
+    """
+    found: dict[str, dict[str, str]] = {method: {} for method in result.own}
+    for metric, side in better.items():
+        for method, points in curves.get(f"{result.name}: {metric}", {}).items():
+            if method in found:
+                pick = max if side == "higher" else min
+                it, value = pick(points, key=lambda point: point[1])
+                found[method][metric] = f"best {number(value)} at {it}"
+    return found
 
 
 def best_directions(options: Options) -> dict[str, str]:

@@ -16,7 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from facerestore.engine.rendezvous import meet
 from facerestore.errors import UserError
+
+TIMEOUT = timedelta(minutes=30)  # until a process that hears nothing of the others ends
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ def start(launcher: str = "none", backend: str | None = None, num_gpu: int | str
         return World(device=device)
     if backend == "nccl" and not on_gpu:
         backend = "gloo"
-    dist.init_process_group(backend or ("nccl" if on_gpu else "gloo"), timeout=timedelta(minutes=30))
-    control = dist.new_group(backend="gloo")
-    return World(dist.get_rank(), dist.get_world_size(), device, control)
+    store, rank, size = meet(TIMEOUT)
+    dist.init_process_group(backend or ("nccl" if on_gpu else "gloo"), store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    return World(rank, size, device, control=dist.new_group(backend="gloo"))
 
 
 def stop() -> None:
@@ -107,6 +110,15 @@ def mean(value: Tensor, world: World) -> Tensor:
         dist.all_reduce(value)
         value /= world.size
     return value
+
+
+def rows_of_all(value: Tensor, world: World) -> Tensor:
+    """The rows of all processes, in their order; each has as many."""
+    if world.size == 1:
+        return value
+    parts = [torch.empty_like(value) for _ in range(world.size)]
+    dist.all_gather(parts, value.contiguous())
+    return torch.cat(parts)
 
 
 def any_process(flag: bool, world: World) -> bool:

@@ -19,6 +19,7 @@ from facerestore.config.resolved import resolved_yaml
 from facerestore.engine.evaluation import dataset_of
 from facerestore.engine.logs import bytes_text
 from facerestore.engine.memory import (
+    Labels,
     Phases,
     Shapes,
     measure_iterations,
@@ -30,6 +31,7 @@ from facerestore.engine.memory import (
 from facerestore.engine.tester import refuse_untrained
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, UserError, first_line
+from facerestore.registry import MODELS
 
 NEEDS_CONTENT = (
     AttributeError,  # a batch holds more than pictures
@@ -62,7 +64,7 @@ def dry_run_training(options: Options) -> None:
 def dry_run_testing(options: Options) -> None:
     """Print what test.py would do with `options`: what is only for training is not looked at any further."""
     keys = [k for k in options.datasets if k.startswith("test")] or [k for k in options.datasets if k.startswith("val")]
-    if not keys:
+    if not keys and not MODELS.get(options.model_type).makes_samples:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
     refuse_untrained(options)
     options = replace(options, train=None, datasets={k: options.datasets[k] for k in keys})
@@ -72,7 +74,7 @@ def dry_run_testing(options: Options) -> None:
     names = ", ".join(options.datasets[k].name for k in keys)
     measured = f", measured by {', '.join(options.val.metrics)}" if options.val.metrics else ""
     folder = Path(options.path.results_root) / options.name
-    _print_end(options, f"would restore {names}{measured}, results in {folder}")
+    _print_end(options, f"would restore {names or 'nothing but fixed codes'}{measured}, results in {folder}")
 
 
 def print_options(options: Options) -> TrainingModel:
@@ -102,13 +104,15 @@ def _print_training_memory(model: TrainingModel, options: Options) -> None:
     print("memory of each process, estimated")
     for what, value in always.items():
         print(f"  {what}: {bytes_text(value)}")
-    shapes = dataset_of(section, options).picture_shapes()
-    if not shapes:
+    dataset = dataset_of(section, options)
+    shapes = dataset.picture_shapes()
+    if not set(model.method.reads) <= shapes.keys():
         print(f"  activations: unknown, as the sizes of the pictures of {section.name} are not in the options")
         print(f"  without them: {bytes_text(sum(always.values()))}")
         return
     try:
-        phases = _phases(model, section.batch_size_per_gpu // options.train.accumulate, shapes, options)
+        rows = section.batch_size_per_gpu // options.train.accumulate
+        phases = _phases(model, rows, shapes, dataset.label_shapes(), options)
     except NEEDS_CONTENT as error:
         print(f"  activations: unknown, as an iteration of {options.model_type} needs real data ({first_line(error)})")
         print(f"  without them: {bytes_text(sum(always.values()))}")
@@ -121,12 +125,12 @@ def _print_training_memory(model: TrainingModel, options: Options) -> None:
     print(f"  {NOT_COUNTED}")
 
 
-def _phases(model: TrainingModel, batch_size: int, shapes: Shapes, options: Options) -> Phases:
+def _phases(model: TrainingModel, batch_size: int, shapes: Shapes, labels: Labels, options: Options) -> Phases:
     """The phases of the first iteration, and of those in which the method does something else."""
     turns = (turn.first for turn in model.method.turning_points().values())
     iterations = sorted({1, *(it for it in turns if it <= options.train.total_iter)})
     with _failures_told(options, "an iteration"):
-        return measure_iterations(model, batch_size, shapes, iterations)
+        return measure_iterations(model, batch_size, shapes, iterations, labels)
 
 
 def _print_restoring(key: str, options: Options) -> None:

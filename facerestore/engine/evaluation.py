@@ -74,6 +74,11 @@ class DatasetScores:
         metrics = dict.fromkeys(metric for values in means.values() for metric in values)
         return {k: {method: values[k] for method, values in means.items() if k in values} for k in metrics}
 
+    def first(self, count: int) -> list[Picture]:
+        """The first `count` pictures of the set: the same ones every time."""
+        names = sorted(self.scores, key=natural)[:count]
+        return [picture for picture in self.shown if picture.name in names]
+
     def notes(self) -> list[str]:
         """What is missing among the figures, and why."""
         found = [f"{listed(self.left_out)}: left out, as there is no truth"] if self.left_out else []
@@ -111,9 +116,10 @@ class Protocol:
         metrics: by the user's names
         baseline: what the restorations are compared with: none or bicubic
         save_to: the folder in which they are written
+        apart: whether each is written into a folder of its own, as pictures are of which there will be many
         suffix: ending of their names
-        shown: how many pictures the report shows, the first ones
-        worst: how many it shows beside them: the worst of each method by each metric
+        shown: how many pictures are kept to be shown, the first ones
+        worst: how many the report shows beside them: the worst of each method by each metric
         better: which values of a metric are the better ones
         tiling: how larger pictures are cut
         bar: whether a progress bar is shown
@@ -122,6 +128,7 @@ class Protocol:
     metrics: dict[str, AnyMetric]
     baseline: str = "none"
     save_to: Path | None = None
+    apart: bool = False
     suffix: str = ""
     shown: int = 0
     worst: int = 0
@@ -130,14 +137,17 @@ class Protocol:
     bar: bool = True
 
 
-def protocol_of(val: ValOptions, metrics: dict[str, AnyMetric], save_to: Path, suffix: str, bar: bool) -> Protocol:
-    """What `val` says of measuring and keeping."""
+def protocol_of(
+    val: ValOptions, metrics: dict[str, AnyMetric], save_to: Path, suffix: str, bar: bool, apart: bool = False, shown: int = 0
+) -> Protocol:
+    """What `val` says of measuring and keeping; at least `shown` pictures are kept, with or without a report."""
     return Protocol(
         metrics,
         baseline=val.baseline,
         save_to=save_to if val.save_img else None,
+        apart=apart,
         suffix=suffix,
-        shown=val.report_pictures if val.report else 0,
+        shown=max(val.report_pictures if val.report else 0, shown),
         worst=val.report_worst if val.report else 0,
         better=directions(val),
         tiling=Tiling(val.tile, val.tile_overlap) if val.tile else None,
@@ -172,6 +182,8 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
     for batch in loader:
         names = [dataset.name(i) for i in batch.index.tolist()]
+        if "lq" not in model.method.reads:  # nothing was degraded, and nothing is restored
+            batch.pop("lq", None)
         moved = upload(batch, world.device, dataset.mean, dataset.std)
         with clock.running(len(names)):
             restored = _restorations(model, moved, protocol.tiling)
@@ -186,6 +198,26 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
     whole = _joined(result, sets, clock, protocol, world)
     _explain(whole.shown, dataset)
     return whole
+
+
+def look_at_samples(model: TrainingModel, path: Path | None) -> list[DatasetScores]:
+    """A sheet of what the method makes of fixed codes, written to `path`; nothing where it makes no samples."""
+    if not model.method.makes_samples:
+        return []
+    sheet = tensor_to_image(tiled(model.samples()))
+    if path:
+        write_image(path, sheet)
+    return [DatasetScores("samples", {}, shown=[Picture("samples", {"samples": sheet})])]
+
+
+def tiled(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) as one picture, row by row, as many columns as rows; what is left over is black."""
+    count, channels, height, width = pictures.shape
+    columns = math.ceil(count**0.5)
+    rows = math.ceil(count / columns)
+    blank = pictures.new_zeros(rows * columns - count, channels, height, width)
+    grid = torch.cat((pictures, blank)).view(rows, columns, channels, height, width)
+    return grid.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
 
 class _Stopwatch:
@@ -234,7 +266,7 @@ def _compared(
     if taken := [other.method for other in others if other.method in own]:
         raise OptionError(f"`others` names {listed(taken)}, as a method of this run is called: give it another name")
     given = {}
-    if protocol.baseline == "bicubic" and "gt" in batch:
+    if protocol.baseline == "bicubic" and {"lq", "gt"} <= batch.keys():
         same_size = batch["lq"].shape == batch["gt"].shape
         given = {"input" if same_size else "bicubic": enlarge(batch["lq"], batch["gt"].shape[-2:])}
     size = tuple(next(iter(own.values())).shape[-2:])
@@ -264,7 +296,8 @@ def _measure_batch(
         if protocol.save_to:
             for method in result.own:
                 label = f"_{method}" if len(result.own) > 1 else ""
-                write_image(protocol.save_to / f"{name}{label}{protocol.suffix}.png", pictures[method])
+                path = protocol.save_to / name / Path(name).name if protocol.apart else protocol.save_to / name
+                write_image(path.with_name(f"{path.name}{label}{protocol.suffix}.png"), pictures[method])
         if protocol.shown:
             given = {"LR": _picture(batch["lq"][i])} if "lq" in batch and "input" not in pictures else {}
             wanted = {"HR": _picture(batch["gt"][i])} if truth is not None else {}
@@ -348,10 +381,11 @@ def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:
     return dataset
 
 
-def log_means(result: DatasetScores) -> None:
-    """One line for each method: its mean over the data set."""
+def log_means(result: DatasetScores, best: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    """One line for each method: its mean over the data set, and what the `best` one was, by method and metric."""
     for method, values in result.means().items():
-        figures = ", ".join(f"{k} {number(v)}" for k, v in values.items())
+        so_far = (best or {}).get(method, {})
+        figures = ", ".join(f"{k} {number(v)}" + (f" ({so_far[k]})" if k in so_far else "") for k, v in values.items())
         logger.info("%s, %s: %s", result.name, method, figures or "nothing measured")
     for note in result.notes():
         logger.warning("%s: %s", result.name, note)

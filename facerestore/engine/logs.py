@@ -7,11 +7,14 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from facerestore.engine.grid import columns, grid
+from facerestore.engine.report import Picture
 from facerestore.engine.wandb_run import WandbRun
 from facerestore.files import atomic_write
 
@@ -84,6 +87,12 @@ class CurveWriter:
                 self.board.add_scalar(name, value, it)
         if self.wandb:
             self.wandb.log(it, named)
+
+    def show(self, it: int, name: str, pictures: Sequence[Picture]) -> None:
+        """The pictures of a validation set side by side, in TensorBoard."""
+        if self.board and pictures:
+            tag = f"{name}: {', '.join(columns(pictures))}"
+            self.board.add_image(tag, grid(pictures), it, dataformats="HWC")
 
     def close(self) -> None:
         if self.board:

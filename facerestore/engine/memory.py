@@ -30,6 +30,7 @@ from facerestore.models.base import Terms
 from facerestore.registry import ARCHS, MODELS, Registry, parameters_of, weight_files
 
 Shapes = Mapping[str, tuple[int, int]]  # height and width by key of the batch
+Labels = Mapping[str, tuple[int, ...]]  # shapes of what a sample holds beside its pictures
 
 
 class LiveBytes(TorchDispatchMode):
@@ -76,14 +77,16 @@ def unallocated_model(options: Options) -> TrainingModel:
         return build_model(_without_files(options), World(device=torch.device("meta")))
 
 
-def measure_iterations(model: TrainingModel, batch_size: int, shapes: Shapes, iterations: Iterable[int]) -> Phases:
+def measure_iterations(
+    model: TrainingModel, batch_size: int, shapes: Shapes, iterations: Iterable[int], labels: Labels | None = None
+) -> Phases:
     """Run `iterations` of an unallocated model without content.
 
     Raises:
         UserError, RuntimeError, ValueError: as with content, where shapes do not fit
     """
     with _without_content(model) as live:
-        return count_phases(model, live, _batch(batch_size, shapes), iterations)
+        return count_phases(model, live, _batch(batch_size, shapes, labels), iterations)
 
 
 def count_phases(model: TrainingModel, live: LiveBytes, batch: Batch, iterations: Iterable[int]) -> Phases:
@@ -151,8 +154,9 @@ def _without_content(model: TrainingModel) -> Iterator[LiveBytes]:
         yield live
 
 
-def _batch(size: int, shapes: Shapes) -> Batch:
-    return Batch({key: torch.zeros(size, 3, height, width) for key, (height, width) in shapes.items()})
+def _batch(size: int, shapes: Shapes, labels: Labels | None = None) -> Batch:
+    pictures = {key: torch.zeros(size, 3, height, width) for key, (height, width) in shapes.items()}
+    return Batch(pictures | {key: torch.zeros(size, *shape) for key, shape in (labels or {}).items()})
 
 
 def _without_files(options: Options) -> Options:

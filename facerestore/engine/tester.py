@@ -11,7 +11,16 @@ from facerestore.config.schema import net_of
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import evaluate, evaluation_sets, how_timed, log_means, page, protocol_of, write_tables
+from facerestore.engine.evaluation import (
+    evaluate,
+    evaluation_sets,
+    how_timed,
+    log_means,
+    look_at_samples,
+    page,
+    protocol_of,
+    write_tables,
+)
 from facerestore.engine.logs import logger, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics, protocols
 from facerestore.errors import OptionError
@@ -23,7 +32,7 @@ def test(options: Options, world: World) -> None:
     options = replace(options, train=None)  # of a training's file, what testing needs: no losses, no optimizers
     folder = Path(options.path.results_root) / options.name
     sets = evaluation_sets(options, ("test",)) or evaluation_sets(options, ("val",))
-    if not sets:
+    if not sets and not MODELS.get(options.model_type).makes_samples:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
     refuse_untrained(options)
     model, metrics = build_model(options, world), build_metrics(options, world)
@@ -41,6 +50,8 @@ def test(options: Options, world: World) -> None:
         log_means(results[-1])
         logger.info("%s, %s", results[-1].name, results[-1].timing())
     if world.is_main:
+        sheet = folder / "visualization" / f"samples_{val.suffix or options.name}.png"
+        samples = look_at_samples(model, sheet if val.save_img else None)
         measured = {**protocols(options, metrics), **how_timed(options, world)}
         facts = {
             "name": options.name,
@@ -52,7 +63,7 @@ def test(options: Options, world: World) -> None:
         write_tables(folder, results, facts)
         logger.info("tables: %s and scores.json", folder / "scores.csv")
         if val.report:
-            page(folder, options, results, _training_curves(options), measured)
+            page(folder, options, results + samples, _training_curves(options), measured)
     distributed.wait_for_all(world)
 
 

@@ -22,19 +22,22 @@ from facerestore.config.tree import to_yaml
 from facerestore.data.base import FaceDataset
 from facerestore.data.loader import Loader, training_loader, worker_failures
 from facerestore.engine import distributed
-from facerestore.engine.best import best_directions, keep_best
+from facerestore.engine.best import best_directions, best_so_far, keep_best
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import (
     DatasetScores,
     dataset_of,
+    directions,
     evaluate,
     evaluation_sets,
     how_timed,
     log_means,
+    look_at_samples,
     page,
     protocol_of,
 )
+from facerestore.engine.grid import ROWS as GRID_ROWS
 from facerestore.engine.logs import (
     CurveWriter,
     bytes_text,
@@ -151,6 +154,7 @@ class Run:
     validation: Validation
 
     def __post_init__(self) -> None:
+        self.model.method.check_data(self.dataset)
         self.metrics = build_metrics(self.options, self.world) if self.validation else {}
         self.directions = best_directions(self.options)
         self.suffix = f".{self.options.logger.checkpoint_format}"
@@ -285,17 +289,24 @@ class Run:
         """Restore and measure every validation set."""
         val = self.options.val
         results: list[DatasetScores] = []
+        rows = min(GRID_ROWS, val.report_pictures) if self.options.logger.use_tb_logger else 0
         for key, (section, dataset) in self.validation.items():
-            save_to = self.folder / "visualization" / (section.name or key)
-            protocol = protocol_of(val, self.metrics, save_to, f"_{it}", bar=False)
+            save_to = self.folder / "visualization"
+            if len(self.validation) > 1:  # pictures of several sets may have one name
+                save_to /= section.name or key
+            protocol = protocol_of(val, self.metrics, save_to, f"_{it}", bar=False, apart=True, shown=rows)
             result = evaluate(self.model, section, dataset, protocol)
             results.append(result)
-            log_means(result)
             if curves:
                 for metric, by_method in result.by_metric().items():
                     curves.write(it, f"{result.name}: {metric}", by_method)
+                curves.show(it, result.name, result.first(rows))
+            log_means(result, best_so_far(read_curves(self.folder), result, directions(val)) if curves else None)
         if self.world.is_main and val.keep_best:
             keep_best(self.folder, self.model, it, results, self.directions, self.suffix)
+        if self.world.is_main:
+            sheet = self.folder / "visualization" / f"samples_{it}.png"
+            results += look_at_samples(self.model, sheet if val.save_img else None)
         if curves and val.report:
             measured = {**protocols(self.options, self.metrics), **how_timed(self.options, self.world)}
             page(self.folder, self.options, results, read_curves(self.folder), measured)

@@ -186,6 +186,10 @@ class TrainingModel:
         """See :meth:`facerestore.models.base.Method.mean_over_processes`."""
         return self.slices.meet("mean", value.detach(), lambda values: distributed.mean(mean_of(values), self.world))
 
+    def gathered(self, value: Tensor) -> Tensor:
+        """See :meth:`facerestore.models.base.Method.gathered`."""
+        return self.slices.meet("gather", value.detach(), lambda values: distributed.rows_of_all(torch.cat(values), self.world))
+
     def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
         """The restored pictures of a batch, in the data set's range."""
         with self.evaluating():
@@ -195,6 +199,11 @@ class TrainingModel:
         """The same by name, for methods with several restorers."""
         with self.evaluating():
             return {k: v.float() for k, v in self.method.restorations(self._on_device(batch), ema).items()}
+
+    def samples(self, ema: bool = True) -> Tensor:
+        """Pictures (N, 3, H, W) in [0, 1], on the CPU, of a method that `makes_samples`."""
+        with self.evaluating():
+            return self.method.samples(ema).float().cpu()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

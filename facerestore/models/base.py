@@ -7,7 +7,7 @@ the engine around each phase.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
@@ -84,6 +84,8 @@ class Engine(Protocol):
 
     def mean_over_processes(self, value: Tensor) -> Tensor: ...
 
+    def gathered(self, value: Tensor) -> Tensor: ...
+
 
 class Method(ABC):
     """The base of all methods.
@@ -99,9 +101,27 @@ class Method(ABC):
     reads: ClassVar[tuple[str, ...]] = ("lq", "gt")  # what training batches must hold
     needed_to_train: ClassVar[tuple[str, ...]] = ()  # networks and keywords that testing does without
     bundled: ClassVar[Mapping[str, str]] = {}  # networks also kept in one file, by their names there; see `save_bundle`
+    spared_by: ClassVar[Mapping[str, str]] = {}  # networks that are not needed where the training data has this keyword
     differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
+    makes_samples: ClassVar[bool] = False  # whether it has pictures to show that are made of nothing that a data set gives
 
     engine: Engine  # set by the engine when the method is built
+
+    @classmethod  # noqa: B027  (most methods have nothing to say)
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
+        """Refuse options for training, each right by itself, that do not go together; all do by default.
+
+        Args:
+            networks: without memory or weights, by `network_g`, ...
+            keywords: the method's own, those that are given
+            held: what a training batch holds; None where there is no data set
+
+        Raises:
+            OptionError: two of them exclude each other, or one needs what is not there
+        """
+
+    def check_data(self, data: FaceDataset) -> None:  # noqa: B027
+        """Refuse, before the first iteration, training data that does not fit the networks: DataError."""
 
     @abstractmethod
     def step(self, batch: Batch, it: int) -> None:
@@ -117,6 +137,10 @@ class Method(ABC):
 
     def refuse_data(self, dataset: FaceDataset) -> None:  # noqa: B027  (most methods take any)
         """DataError for a data set that does not fit the networks, as far as its options and the list of its pictures tell."""
+
+    def samples(self, ema: bool = True) -> Tensor:
+        """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""
+        raise NotImplementedError(f"{type(self).__name__} makes no samples")
 
     def default_betas(self, optimizer: str) -> tuple[float, float]:
         """Adam's betas where the options name none."""
@@ -166,6 +190,10 @@ class Method(ABC):
         """`value` averaged over all processes, and over the slices of an accumulated batch: for running means that all must
         agree on.  Has no gradient."""
         return self.engine.mean_over_processes(value)
+
+    def gathered(self, value: Tensor) -> Tensor:
+        """The rows of all processes and slices in the batch's order: `value` has as many on each.  Has no gradient."""
+        return self.engine.gathered(value)
 
     def inference_network(self, name: str, ema: bool) -> nn.Module:
         """The network `net_X`, or its moving average where there is one and it is asked for."""

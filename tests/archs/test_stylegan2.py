@@ -61,19 +61,26 @@ def per_sample(layer: ModulatedConv2d, flavour: Flavour, x: Tensor, style: Tenso
     return torch.cat(outputs)
 
 
+@pytest.mark.parametrize("batch", [1, 3])  # one picture has a weight of its own
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("flavour", [FIR, Flavour(), CLEAN], ids=["fir", "bilinear", "clean"])
 @pytest.mark.parametrize(("size", "demodulate", "upsample"), [(3, True, False), (3, True, True), (1, False, False)])
-def test_modulated_convolution_is_that_with_weights_of_each_sample(dtype, tolerance, flavour, size, demodulate, upsample):
+def test_modulated_convolution_is_that_with_weights_of_each_sample(
+    batch, dtype, tolerance, flavour, size, demodulate, upsample
+):
     layer = ModulatedConv2d(6, 5, size, 7, flavour, demodulate, upsample).to(dtype)
-    x, style = parity.draw((3, 6, 9, 8), 1).to(dtype), parity.draw((3, 7), 2).to(dtype)
+    x, style = parity.draw((batch, 6, 9, 8), 1).to(dtype), parity.draw((batch, 7), 2).to(dtype)
     expected = per_sample(layer, flavour, x, style, upsample)
     assert ((layer(x, style) - expected).norm() / expected.norm()).item() < tolerance
+    shift = parity.draw((batch, 1, *expected.shape[-2:]), 3).to(dtype)
+    wanted = 1.5 * expected + shift
+    assert ((layer(x, style, 1.5, shift) - wanted).norm() / wanted.norm()).item() < tolerance
 
 
 def layers() -> dict[str, tuple[nn.Module, list[tuple[int, ...]]]]:
     return {
         "modulated": (ModulatedConv2d(3, 2, 3, 4, FIR), [(2, 3, 4, 3), (2, 4)]),
+        "modulated, one picture": (ModulatedConv2d(2, 2, 3, 4, FIR), [(1, 2, 5, 5), (1, 4)]),
         "modulated, doubled": (ModulatedConv2d(2, 2, 3, 3, FIR, upsample=True), [(2, 2, 3, 3), (2, 3)]),
         "bilinear": (ModulatedConv2d(2, 2, 3, 3, CLEAN, upsample=True), [(2, 2, 3, 3), (2, 3)]),
         "filtered": (Fir(FIR_TAPS, 1, stride=2), [(1, 2, 6, 6)]),
@@ -101,6 +108,20 @@ def test_first_and_second_derivatives(name):
 
     assert torch.autograd.gradcheck(function, (*inputs, *parameters), fast_mode=True)
     assert torch.autograd.gradgradcheck(function, (*inputs, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["StyleGAN2Generator", "GFPGANv1", "StyleGAN2Discriminator", "GFPGANv1Clean"])
+def test_no_graph_break_under_bf16_and_channels_last(name):
+    network = small.build(name).to(memory_format=torch.channels_last)
+    inputs = [small.channels_last(value) for value in small.inputs(name)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = network(*inputs)
+        output = torch.compile(network, backend="aot_eager", fullgraph=True)(*inputs)
+    sum(value.float().square().mean() for value in small.tensors(output)).backward()
+    for mine, eager in zip(small.tensors(output), small.tensors(expected), strict=True):
+        assert mine.dtype == eager.dtype
+        assert parity.relative_error(mine.float(), eager.detach().float().numpy()) < 0.05
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
 def test_path_length_reaches_every_weight_that_styles_pass_through():

@@ -18,7 +18,8 @@ from facerestore.data import build_dataset
 from facerestore.data.image_io import read_image
 from facerestore.data.resize import imresize
 from facerestore.data.synthetic import render_face
-from facerestore.data.synthetic_faces import FaceCache, SyntheticFaceDataset
+from facerestore.data.synthetic.cache import FaceCache
+from facerestore.data.synthetic_faces import SyntheticFaceDataset
 from facerestore.errors import OptionError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_synthetic_faces.py"

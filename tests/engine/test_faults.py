@@ -450,8 +450,9 @@ def test_a_checkpoint_of_another_world_size_is_taken_up(tmp_path, train):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_one_that_was_not():
-    command = [sys.executable, str(ROOT / "benchmarks/faults.py"), "--kills=4", "--workers=2"]
+@pytest.mark.parametrize("more", [["--kills=4", "--workers=2"], ["--kills=2", "--processes=2", "--workers=0"]])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(more):
+    command = [sys.executable, str(ROOT / "benchmarks/faults.py"), *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same to the bit" in done.stdout

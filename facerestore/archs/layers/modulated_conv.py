@@ -51,11 +51,28 @@ class ModulatedConv2d(nn.Module):
         else:
             self.convolve = TransposeThenFilter(flavour.taps)
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, gain: float = 1.0, shift: Tensor | None = None) -> Tensor:
+        """`gain` times the convolution, plus `shift`, which is broadcast to it."""
         style = self.modulation(style) * self.scale
         weight = self.weight[0]
+        if len(x) == 1 and x.numel() > weight.numel():
+            out = self.convolve(x, self.own_weight(weight, style, gain))
+            return out if shift is None else out + shift.to(out.dtype)
+        factors = gain * demodulation(weight, style) if self.demodulate else style.new_full((1, len(weight)), gain)
         out = self.convolve(x * over_pixels(style, x), weight)
-        return out * over_pixels(demodulation(weight, style), out) if self.demodulate else out
+        if shift is not None:
+            return torch.addcmul(shift.to(out.dtype), out, over_pixels(factors, out))
+        return out * over_pixels(factors, out) if self.demodulate or gain != 1 else out
+
+    def own_weight(self, weight: Tensor, style: Tensor, gain: float) -> Tensor:
+        """What a single picture is convolved with: scaling its weights costs less than scaling its features, if those are more.
+
+        In the weight's precision also under autocast.
+        """
+        with torch.autocast(weight.device.type, enabled=False):
+            style = style.to(weight.dtype)
+            own = weight * style[:, :, None, None]
+            return own * (gain * demodulation(weight, style).view(-1, 1, 1, 1)) if self.demodulate else gain * own
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ModulatedConv2d:
         """Moves and converts the weight (1, out, in, k, k) as the convolution's that it is, (out, in, k, k).

@@ -58,14 +58,15 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def codes_of(self, z: Tensor) -> Tensor:
         """The nearest codes (N, h w) of features (N, emb_dim, h, w), some rows of distances at a time."""
-        rows = z.permute(0, 2, 3, 1).flatten(0, 2).split(max(1, AT_ONCE // self.embedding.num_embeddings))
-        return torch.cat([self.distances(part).argmin(dim=1) for part in rows]).view(len(z), -1)
+        return nearest(z.permute(0, 2, 3, 1).flatten(0, 2), self.codebook).view(len(z), -1)
 
     def distances(self, vectors: Tensor) -> Tensor:
-        """Squared distances (n, codebook_size) of vectors (n, emb_dim) to all codes: z^2 + e^2 - 2 z e."""
-        codebook = self.embedding.weight
-        products = torch.addmm(codebook.square().sum(dim=1), vectors, codebook.t(), alpha=-2)
-        return products.add_(vectors.square().sum(dim=1, keepdim=True))
+        """Squared distances (n, codebook_size) of vectors (n, emb_dim) to all codes."""
+        return squared_distances(vectors, self.codebook)
+
+    @property
+    def codebook(self) -> nn.Parameter:
+        return self.embedding.weight
 
     def get_codebook_feat(self, indices: Tensor, shape: Sequence[int]) -> Tensor:
         """The features (N, C, h, w) that codes stand for.
@@ -114,6 +115,32 @@ class GumbelQuantizer(nn.Module):
         log_odds = F.log_softmax(logits, dim=1)
         divergence = (log_odds.exp() * (log_odds + math.log(logits.shape[1]))).sum(dim=1).mean()
         return Quantized(feat, self.kl_weight * divergence, codes.flatten(1))
+
+    @property
+    def codebook(self) -> nn.Parameter:
+        return self.embed.weight
+
+
+def squared_distances(vectors: Tensor, centres: Tensor) -> Tensor:
+    """(n, k), of vectors (n, C) to centres (k, C): z^2 + e^2 - 2 z e."""
+    products = torch.addmm(centres.square().sum(dim=1), vectors, centres.t(), alpha=-2)
+    return products.add_(vectors.square().sum(dim=1, keepdim=True))
+
+
+def nearest(vectors: Tensor, centres: Tensor) -> Tensor:
+    """The nearest of the centres (k, C) to each vector (n, C), (n,); some rows of distances at a time."""
+    parts = vectors.split(max(1, AT_ONCE // len(centres)))
+    return torch.cat([squared_distances(part, centres).argmin(dim=1) for part in parts])
+
+
+def kmeans(points: Tensor, centres: Tensor, rounds: int = 10) -> Tensor:
+    """The centres (k, C) of clusters of points (n, C): Lloyd's algorithm from `centres`.  One without points stays."""
+    for _ in range(rounds):
+        cluster = nearest(points, centres)
+        counts = code_counts(cluster, len(centres))[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, cluster, points)
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    return centres
 
 
 def code_counts(codes: Tensor, codebook_size: int) -> Tensor:

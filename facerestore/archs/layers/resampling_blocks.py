@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facerestore.archs.layers.equalized import SLOPE, SQRT2, BiasedLeakyReLU, EqualizedConv2d
+from facerestore.archs.layers.equalized import SLOPE, SQRT2, ActivatedConv, BiasedLeakyReLU, EqualizedConv2d
 from facerestore.archs.layers.fir import BilinearUpsample, Fir
 from facerestore.archs.layers.flavour import Flavour
 
@@ -16,7 +16,7 @@ def conv_layer(in_channels: int, out_channels: int, kernel_size: int, activate: 
     if not activate:
         return nn.Sequential(EqualizedConv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2))
     conv = EqualizedConv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=None)
-    return nn.Sequential(conv, BiasedLeakyReLU(out_channels))
+    return ActivatedConv(conv, BiasedLeakyReLU(out_channels))
 
 
 def halving_layer(in_channels: int, out_channels: int, kernel_size: int, flavour: Flavour) -> nn.Sequential:
@@ -33,7 +33,9 @@ def halving_layer(in_channels: int, out_channels: int, kernel_size: int, flavour
         shrink = Fir(flavour.taps, padding=len(flavour.taps) // 2)
         margin, stride = 0, 2
     conv = EqualizedConv2d(in_channels, out_channels, kernel_size, stride, margin, bias=None)
-    return nn.Sequential(shrink, conv, *([BiasedLeakyReLU(out_channels)] if kernel_size > 1 else []))
+    if kernel_size > 1:
+        return ActivatedConv(shrink, conv, BiasedLeakyReLU(out_channels))
+    return nn.Sequential(shrink, conv)
 
 
 class DownBlock(nn.Module):
@@ -49,7 +51,8 @@ class DownBlock(nn.Module):
         self.skip = halving_layer(in_channels, out_channels, 1, flavour)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.conv2(self.conv1(x)) + self.skip(x)) / SQRT2
+        shrink, conv = self.skip
+        return self.conv2(self.conv1(x), 1 / SQRT2) + conv(shrink(x), 1 / SQRT2)
 
 
 class UpBlock(nn.Module):
@@ -64,7 +67,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # A 1 x 1 convolution may come before the interpolation as well as after it: here it costs a quarter.
-        return (self.conv2(self.conv1(x)) + self.upsample(self.skip(x))) / SQRT2
+        return self.conv2(self.conv1(x), 1 / SQRT2) + self.upsample(self.skip(x, 1 / SQRT2))
 
 
 class DoublingConv(EqualizedConv2d):
@@ -75,8 +78,9 @@ class DoublingConv(EqualizedConv2d):
         self.upsample = BilinearUpsample()
         self.activation = BiasedLeakyReLU(out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(super().forward(self.upsample(x)))
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """`gain` (above 0) times the layer."""
+        return F.leaky_relu(super().forward(self.upsample(x), gain * SQRT2, self.activation.bias), SLOPE)
 
 
 class CleanConv2d(nn.Conv2d):

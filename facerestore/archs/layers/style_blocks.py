@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facerestore.archs.layers.equalized import SLOPE, SQRT2, BiasedLeakyReLU
+from facerestore.archs.layers.equalized import SLOPE, SQRT2, BiasedLeakyReLU, fast_layout
 from facerestore.archs.layers.flavour import Flavour
 from facerestore.archs.layers.modulated_conv import ModulatedConv2d
 
@@ -19,7 +19,7 @@ class ConstantInput(nn.Module):
         self.weight = nn.Parameter(torch.randn(1, channels, 4, 4))
 
     def forward(self, batch: int) -> Tensor:
-        return self.weight.expand(batch, -1, -1, -1)
+        return fast_layout(self.weight.expand(batch, -1, -1, -1))
 
 
 class StyleConv(nn.Module):
@@ -41,11 +41,9 @@ class StyleConv(nn.Module):
             self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        x = self.modulated_conv(x, style)
-        noise = (self.weight * noise).to(x.dtype)
-        if self.equalized:
-            return self.activate(x + noise)
-        return F.leaky_relu(SQRT2 * x + noise + self.bias.to(x.dtype), SLOPE)
+        gain, bias = (SQRT2, SQRT2 * self.activate.bias.view(1, -1, 1, 1)) if self.equalized else (1.0, self.bias)
+        x = self.modulated_conv(x, style, SQRT2, gain * self.weight * noise)
+        return F.leaky_relu(x + bias.to(x.dtype), SLOPE)
 
 
 class ToRGB(nn.Module):
