@@ -16,27 +16,27 @@ SLOW = ["train_gfpgan_64", "train_gfpgan_past_pyramid", "train_gfpgan_components
 # so its running averages, which training never reads, have seen one batch more there.
 OTHER_PASSES = {"train_esrgan": "buffer.net_d.bn"}
 
-# Adam without momentum moves every weight by its learning rate, however small the gradient.  One of the 400 recorded weights of
-# each of these has a gradient that is lost in float32's rounding, so it goes either way, with the number of threads too.
-UNDECIDED = {
-    "train_gfpgan_64": "delta.net_g.conv_body_down.3.conv2.1.weight",
-    "train_gfpgan_past_pyramid": "delta.net_g.conv_body_up.2.conv1.0.weight",
-}
+# Adam without momentum moves a weight by lr g / (|g| + 1e-8).  The gradient of this one (number 172 of the 400 that are recorded)
+# is 4.8e-9 in double precision in the first iteration, where 8e-4 is usual in its layer: rounding decides how far it moves.
+UNDECIDED = {"train_gfpgan_past_pyramid": ("delta.net_g.conv_body_up.2.conv1.0.weight", 172)}
+
+# One thread and two add in another order, and what Adam makes of gradients near 0 magnifies it: with the one and with the other
+# train_srgan ends 4e-2 apart and train_codeformer_stage3_narrow 2e-3, both more than is allowed.  The figures are those of two
+# threads, these of one.
+ONE_THREAD = ("train_codeformer_stage3_narrow", "train_codeformer_stage3_late")
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """With two threads `d_weight`, a ratio of gradients' norms, comes out 2.5e-3 off in train_codeformer_stage3_narrow and
-    stage3_late, with one 6e-4 (narrow), where 1e-3 is allowed; all other figures hold either way."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if request.node.callspec.params["case"] in ONE_THREAD else 2)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)])
 def test_training_step(case, tmp_path):
-    found = drive.errors(case, tmp_path, UNDECIDED.get(case, ""))
+    found = drive.errors(case, tmp_path, UNDECIDED.get(case))
     kinds = {key.split(".")[0] for key in found}
     assert {"loss", "lr", "delta", "norm"} <= kinds
     wrong = {
