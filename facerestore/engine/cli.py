@@ -9,11 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable
 
+import torch.distributed as dist
+
 from facerestore.config import Options, load_options
 from facerestore.engine import distributed
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import start_logging
-from facerestore.errors import OptionError, UserError
+from facerestore.errors import OptionError, UserError, first_line
 
 
 def train_main(arguments: list[str] | None = None) -> int:
@@ -78,8 +80,12 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace, work: Callable[[Options, World], None], dry_run: Callable[[Options], None]) -> int:
-    """Load the options and do the work; 0, or 2 after one sentence on what to mend, or 130 after Ctrl-C."""
+def _run(given: argparse.Namespace, work: Callable[[Options, World], int | None], dry_run: Callable[[Options], None]) -> int:
+    """Load the options and do the work.
+
+    Returns 0, or 2 after one sentence on what to mend, 1 where another process of the job has died, 130 after Ctrl-C, or what
+    the work itself returns where it was stopped.
+    """
     try:
         options = load_options(given.opt, [*given.set, *given.force_yml])
         if getattr(given, "debug", False):
@@ -89,18 +95,34 @@ def _run(given: argparse.Namespace, work: Callable[[Options, World], None], dry_
             return 0
         world = distributed.start(given.launcher, options.dist_params.backend, options.num_gpu)
         start_logging(world.is_main)
-        work(options, world)
-        return 0
+        return work(options, world) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a folder without room or rights, a path through a file
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        print(
+            f"error: another process of this job has died, and this one cannot go on ({first_line(error)}); "
+            "torchrun --max-restarts=N brings all of them back, and they go on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
     finally:
         distributed.stop()
+
+
+def lost_another(error: RuntimeError) -> bool:
+    """Whether an exchange failed as another process was not there any more."""
+    if not dist.is_initialized():
+        return False
+    gone = ("connection closed by peer", "connection reset by peer", "broken pipe", "remote process exited")
+    return isinstance(error, dist.DistNetworkError) or any(words in str(error).lower() for words in gone)
 
 
 def _debug_overrides(options: Options) -> list[str]:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -59,13 +60,16 @@ class DatasetScores:
     without: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # metric -> method -> pictures without a figure
 
     def means(self) -> Scores:
-        """Mean over the pictures, or the figure of the whole set, by method and metric; pictures without one are left out."""
+        """Mean over the pictures, or the figure of the whole set, by method and metric.
+
+        Pictures without a figure are left out, and those whose figure is infinite where there are others.
+        """
         gathered: dict[str, dict[str, list[float]]] = {}
         for by_method in self.scores.values():
             for method, values in by_method.items():
                 for metric, value in values.items():
                     gathered.setdefault(method, {}).setdefault(metric, []).append(value)
-        means = {m: {k: float(np.mean(v)) for k, v in metrics.items()} for m, metrics in gathered.items()}
+        means = {m: {k: float(np.mean(finite(v) or v)) for k, v in metrics.items()} for m, metrics in gathered.items()}
         return {m: means.get(m, {}) | self.of_set.get(m, {}) for m in (*means, *self.of_set)}
 
     def by_metric(self) -> Scores:
@@ -86,7 +90,17 @@ class DatasetScores:
             for method, names in by_method.items():
                 where = f"{len(names)} of {len(self.scores)} pictures ({listed(names, 3)})" if names else "the whole set"
                 found.append(f"{metric} of {method}: no figure for {where}")
-        return found
+        return found + self._infinite()
+
+    def _infinite(self) -> list[str]:
+        counts: Counter[tuple[str, str]] = Counter()
+        for by_method in self.scores.values():
+            counts.update((m, k) for m, values in by_method.items() for k, value in values.items() if math.isinf(value))
+        return [
+            f"{method}: {metric} is infinite for {count} of {len(self.scores)} pictures, which equal the truth"
+            + ("; the mean is that of the others" if count < len(self.scores) else "")
+            for (method, metric), count in counts.items()
+        ]
 
     def timing(self) -> str:
         """How long this run's own restorations took."""
@@ -106,6 +120,10 @@ class DatasetScores:
             notes.append(f"of {len(self.scores)} pictures the table of scores holds {len(rest) + len(self.shown)}")
         pictures = sorted([*self.shown, *rest], key=lambda p: natural(p.name))
         return DataSection(self.name, pictures, means, "; ".join(notes))
+
+
+def finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 @dataclass(frozen=True)
@@ -392,11 +410,16 @@ def log_means(result: DatasetScores, best: Mapping[str, Mapping[str, str]] | Non
 
 
 def page(
-    folder: Path, options: Options, results: list[DatasetScores], curves: Curves, protocols: Mapping[str, Mapping[str, Any]]
+    folder: Path,
+    options: Options,
+    results: list[DatasetScores],
+    curves: Curves,
+    protocols: Mapping[str, Mapping[str, Any]],
+    more: Mapping[str, str] | None = None,
 ) -> None:
-    """Write report.html: pictures, scores, how they were measured, and the curves of the training."""
+    """Write report.html: pictures, scores, how they were measured, and the curves of the training; `more` in its head."""
     said = {"method": options.model_type, "options": str(options.source)}
-    said |= {f"weights of {key}": path for key, path in options.path.pretrain.items()}
+    said |= {f"weights of {key}": path for key, path in options.path.pretrain.items()} | dict(more or {})
     path = write_report(
         folder / "report.html",
         title=options.name,

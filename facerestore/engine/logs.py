@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -20,6 +21,8 @@ from facerestore.files import atomic_write
 
 logger = logging.getLogger("facerestore")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
+OF_TRAINING = ("losses", "learning rates")  # charts; all others are a validation's
+VALIDATED = "validation is done"  # the chart of a record without values, after all else that a validation writes
 
 
 class _BarHandler(logging.Handler):
@@ -47,10 +50,12 @@ def _attach(handler: logging.Handler) -> None:
     logger.addHandler(handler)
 
 
-def progress_bar(total: int, start: int = 0, what: str = "", unit: str = "it", shown: bool = True) -> tqdm:
-    """A bar with the time left, on a screen; in a file the log's own lines say it."""
+def progress_bar(total: int, start: int = 0, what: str = "", unit: str = "it", shown: bool = True, timed: bool = True) -> tqdm:
+    """A bar on a screen; in a file the log's own lines say how far it is.  Its speed and the time left are the bar's own where
+    it is `timed`, and else what it is told."""
     shown = shown and sys.stderr.isatty()
-    return tqdm(total=total, initial=start, desc=what, unit=unit, disable=not shown, dynamic_ncols=True)
+    form = None if timed else "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+    return tqdm(total=total, initial=start, desc=what, unit=unit, disable=not shown, dynamic_ncols=True, bar_format=form)
 
 
 def number(value: float) -> str:
@@ -66,27 +71,44 @@ class CurveWriter:
         tensorboard: whether TensorBoard's files are written
         from_iteration: the last one that counts of what an earlier run wrote
         wandb: the run there, where one was begun
+        repeats: whether the validation of that last iteration comes again, so that of it only the training's own curves count
     """
 
-    def __init__(self, folder: Path, tensorboard: bool, from_iteration: int = 0, wandb: WandbRun | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        tensorboard: bool,
+        from_iteration: int = 0,
+        wandb: WandbRun | None = None,
+        repeats: bool = False,
+    ):
         self.path = folder / "metrics.jsonl"
-        _forget_after(self.path, from_iteration)
+        last = _forget_after(self.path, from_iteration, repeats)
         self.board, self.wandb = None, wandb
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tb_logger"), purge_step=from_iteration + 1)
+            self.board = SummaryWriter(str(folder / "tb_logger"), purge_step=from_iteration + (not repeats))
+            for record in last if repeats else ():  # TensorBoard forgets an iteration as a whole
+                self._draw(record)
 
     def write(self, it: int, chart: str, values: dict[str, float]) -> None:
-        """Append one point to every curve of `chart` ('losses', 'val/faces', ...)."""
+        """Append one point to every curve of `chart` ('losses', 'val/faces', ...); values that are not finite are left out."""
+        record = {"iter": it, "chart": chart, "values": {k: v for k, v in values.items() if math.isfinite(v)}}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iter": it, "chart": chart, "values": values}) + "\n")
-        named = {f"{chart}/{name}": value for name, value in values.items()}
-        if self.board:
-            for name, value in named.items():
-                self.board.add_scalar(name, value, it)
+            file.write(json.dumps(record) + "\n")
+        self._draw(record)
         if self.wandb:
-            self.wandb.log(it, named)
+            self.wandb.log(it, _named(record))
+
+    def _draw(self, record: dict) -> None:
+        for name, value in _named(record).items() if self.board else ():
+            self.board.add_scalar(name, value, record["iter"])
+
+    def validated(self, it: int) -> None:
+        """Note that the validation of iteration `it` is over, with all that it writes."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"iter": it, "chart": VALIDATED, "values": {}}) + "\n")
 
     def show(self, it: int, name: str, pictures: Sequence[Picture]) -> None:
         """The pictures of a validation set side by side, in TensorBoard."""
@@ -101,32 +123,54 @@ class CurveWriter:
             self.wandb.close()
 
 
+def _named(record: dict) -> dict[str, float]:
+    return {f"{record['chart']}/{name}": value for name, value in record["values"].items()}
+
+
 def _records(path: Path) -> list[dict]:
-    """The records of a metrics file; a last line that was cut off is left out."""
+    """The records of a metrics file; lines that were cut off or damaged are left out."""
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            logger.warning("%s: a line was cut off and is left out", path)
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    records = [record for record in map(_record, lines) if record]
+    if len(records) < len(lines):
+        logger.warning("%s: %d lines are cut off or damaged, and left out", path, len(lines) - len(records))
     return records
 
 
-def _forget_after(path: Path, iteration: int) -> None:
-    """Drop what an interrupted run wrote after the checkpoint from which it goes on."""
+def _record(line: str) -> dict | None:
+    """What stands in a line; None where that is no record."""
+    try:
+        found = json.loads(line)
+        values = {str(k): float(v) for k, v in found["values"].items()}
+        return {"iter": int(found["iter"]), "chart": str(found["chart"]), "values": values}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return None
+
+
+def _forget_after(path: Path, iteration: int, repeats: bool) -> list[dict]:
+    """Drop what an interrupted run wrote after the checkpoint from which it goes on, and of a validation that it `repeats`.
+
+    Returns the records of that iteration.
+    """
     kept = [r for r in _records(path) if r["iter"] <= iteration]
+    if repeats:
+        kept = [r for r in kept if r["iter"] < iteration or r["chart"] in OF_TRAINING]
     atomic_write(path, "".join(json.dumps(r) + "\n" for r in kept))
+    return [r for r in kept if r["iter"] == iteration]
+
+
+def validated(folder: Path, it: int) -> bool:
+    """Whether the validation of iteration `it` has come to its end."""
+    return any(r["iter"] == it and r["chart"] == VALIDATED for r in _records(folder / "metrics.jsonl"))
 
 
 def read_curves(folder: str | os.PathLike) -> Curves:
     """The curves of a run: chart -> series -> points (iteration, value)."""
     curves: Curves = {}
     for record in _records(Path(folder) / "metrics.jsonl"):
-        chart = curves.setdefault(record["chart"], {})
         for name, value in record["values"].items():
-            chart.setdefault(name, []).append((record["iter"], value))
+            curves.setdefault(record["chart"], {}).setdefault(name, []).append((record["iter"], value))
     return curves
 
 

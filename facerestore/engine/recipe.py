@@ -18,6 +18,7 @@ goes on.
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -187,6 +188,8 @@ def run_recipe(planned: Iterable[Planned], processes: int = 1, say: Callable[[st
         else:
             say(f"stage {stage.name}: {stage.stage.options} ({stage.folder})")
             code = subprocess.run(_command(stage, processes), check=False).returncode
+            if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+                raise UserError(f"stage {stage.name} was stopped before its end; the same command goes on from there")
             if code:
                 raise UserError(f"stage {stage.name} ended with exit code {code}; the same command goes on from there")
             if not stage.done:

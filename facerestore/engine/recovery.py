@@ -6,6 +6,7 @@ Scaling Language Modeling with Pathways, JMLR 2023, section 5.1: the same batche
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from facerestore.data.base import FaceDataset
 from facerestore.data.sampler import StreamSampler
 from facerestore.engine import distributed
 from facerestore.engine.guard import Findings
-from facerestore.engine.logs import logger
+from facerestore.engine.logs import logger, number
 from facerestore.engine.resume import latest_state, resume_training
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import UserError, listed
@@ -34,12 +35,15 @@ class Recovery:
     dataset: FaceDataset
     returns: int = 0  # to the last checkpoint
 
-    def examine(self, model: TrainingModel, it: int) -> tuple[Findings, str | None]:
-        """What was found up to iteration `it`, and why the training must go back, if it must.  All processes must call it."""
+    def examine(self, model: TrainingModel, it: int, values: Mapping[str, float]) -> tuple[Findings, str | None]:
+        """What was found up to iteration `it`, and why the training must go back, if it must.  All processes must call it.
+
+        `values` are the terms of that iteration.
+        """
         found, train = model.guard.read(model.world), self.options.train
         if found.first is None:
             return found, None
-        logger.warning("%s", _told(found, it))
+        logger.warning("%s", _told(found, it, values))
         self._keep_batch(model, found)
         if found.beyond:
             return found, f"{listed(list(found.beyond))} went beyond `train.loss_limit` ({train.loss_limit:g})"
@@ -50,21 +54,26 @@ class Recovery:
             return found, f"{names} is not a finite number at the end"
         return found, None
 
-    def go_back(self, model: TrainingModel, it: int, reason: str) -> int:
-        """Put the last checkpoint back; returns its iteration.
+    def go_back(self, model: TrainingModel, it: int, reason: str, values: Mapping[str, float]) -> int:
+        """Put the last checkpoint back; returns its iteration.  `values` are the terms of iteration `it`.
 
         Raises:
             UserError: there is none, or going back to it has not helped before
         """
         world = model.world
         state_file = distributed.gather(latest_state(self.folder) if world.is_main else None, world)[0]
-        advice = "resume (--auto_resume) with a lower learning rate or `train.clip_grad_norm`"
+        advice = "a lower learning rate or `train.clip_grad_norm`"
         if state_file is None:
-            raise UserError(f"iteration {it}: {reason}: the training diverged before its first checkpoint; {advice}")
+            begun = self.options.path.resume_state
+            raise UserError(
+                f"iteration {it}: {reason}: the training diverged before its first checkpoint "
+                f"({', '.join(f'{name} is {number(value)}' for name, value in values.items())} now), and there is none to go "
+                f"back to; start again {f'from {begun} ' if begun else ''}with {advice}, or a larger `train.loss_limit`"
+            )
         if self.returns == self.options.train.rollback_limit:
             raise UserError(
                 f"iteration {it}: {reason}: the training diverged, and did so after each of {self.returns} returns to "
-                f"iteration {state_file.stem}; {advice}"
+                f"iteration {state_file.stem}; resume (--auto_resume) with {advice}"
             )
         self.returns += 1
         passed_over = model.passed_over
@@ -107,8 +116,14 @@ class Recovery:
         logger.warning("the batch of iteration %d is in %s", found.first, path)
 
 
-def _told(found: Findings, it: int) -> str:
+def _now(name: str, it: int, values: Mapping[str, float]) -> str:
+    return f" (iteration {it}: {number(values[name])})" if name in values else ""
+
+
+def _told(found: Findings, it: int, values: Mapping[str, float]) -> str:
     parts = [f"{name} not finite from iteration {first} on" for name, first in found.not_finite.items()]
-    parts += [f"{name} beyond the limit from iteration {first} on" for name, first in found.beyond.items()]
+    parts += [
+        f"{name} beyond the limit from iteration {first} on{_now(name, it, values)}" for name, first in found.beyond.items()
+    ]
     skipped = f"; iterations skipped: {found.skipped}" if found.skipped else ""
     return f"up to iteration {it}: {', '.join(parts)}{skipped}"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
-import signal
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import chain, count
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
+
+from tqdm import tqdm
 
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
@@ -47,33 +43,51 @@ from facerestore.engine.logs import (
     progress_bar,
     read_curves,
     start_logging,
+    validated,
 )
 from facerestore.engine.measuring import build_metrics, protocols
+from facerestore.engine.pace import Clock
 from facerestore.engine.recovery import Recovery
-from facerestore.engine.resume import latest_state, resume_training, save_training, saved_iterations
+from facerestore.engine.resume import resume_training, save_training, saved_iterations
+from facerestore.engine.run_folder import begun_by_this_job, note_job, prepare_folder, restarted, run_folder, state_to_resume
+from facerestore.engine.scaling import START as FIRST_SCALE
+from facerestore.engine.stopping import exit_code, stop_signals
 from facerestore.engine.training import TrainingModel
 from facerestore.engine.wandb_run import WandbRun, project_of, require_wandb
-from facerestore.errors import OptionError, UserError
-from facerestore.files import atomic_write, remove_unfinished
+from facerestore.errors import OptionError
+from facerestore.files import atomic_write
 
 Validation = dict[str, tuple[DatasetOptions, FaceDataset]]  # by the key in `datasets`
 
 
-def train(options: Options, world: World, auto_resume: bool = False) -> None:
-    """Train what `options` say; results go to experiments/NAME."""
+def train(options: Options, world: World, auto_resume: bool = False) -> int:
+    """Train what `options` say; results go to experiments/NAME.
+
+    Returns the program's exit code: 0 at the end of the training, 130 or 143 where Ctrl-C or SIGTERM has stopped it before.
+    """
     dataset, validation = open_data(options)
     folder = run_folder(options)
     model = build_model(options, world)
     refuse_data(model, dataset, validation)
-    auto_resume = auto_resume or restarted()
-    found = state_to_resume(options, folder, auto_resume) if world.is_main else None
+    begun = world.is_main and begun_by_this_job(folder)
+    goes_on = distributed.any_process(auto_resume or restarted() or begun, world)
+    found = state_to_resume(options, folder, goes_on) if world.is_main else None
     state_file = distributed.gather(found, world)[0]  # all go on from one checkpoint, whatever each of them sees
-    goes_on = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
-    unstarted = auto_resume and not saved_iterations(folder)  # it was stopped before its first checkpoint
-    held = prepare_folder(folder, keep=goes_on or unstarted) if world.is_main else None
+    in_place = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
+    unstarted = goes_on and not saved_iterations(folder)  # it was stopped before its first checkpoint
+    again = unstarted and state_file is None and folder.exists()
+    held = prepare_folder(folder, keep=in_place or unstarted) if world.is_main else None
     distributed.wait_for_all(world)
     try:
-        _train_in(folder, options, model, dataset, validation, state_file)
+        if world.is_main:
+            note_job(folder, running=True)
+        start_logging(world.is_main, folder / f"train_{options.name}.log")
+        if again:
+            logger.info("nothing was saved yet: starting from the beginning")
+        code = _train_in(folder, options, model, dataset, validation, state_file)
+        if world.is_main and not code:
+            note_job(folder, running=False)
+        return code
     finally:
         if held is not None:
             held.close()
@@ -102,11 +116,6 @@ def refuse_data(model: TrainingModel, dataset: FaceDataset, validation: Validati
         model.method.refuse_data(data)
 
 
-def run_folder(options: Options) -> Path:
-    """Where the run's results go."""
-    return Path(options.path.experiments_root) / options.name
-
-
 def _train_in(
     folder: Path,
     options: Options,
@@ -114,12 +123,11 @@ def _train_in(
     dataset: FaceDataset,
     validation: Validation,
     state_file: Path | None,
-) -> None:
-    """Resume where there is something to resume, and train to the end."""
+) -> int:
+    """Resume where there is something to resume, and train to the end; see :func:`train`."""
     world = model.world
     if world.is_main:
         atomic_write(folder / "options.yml", to_yaml(options.raw))
-    start_logging(world.is_main, folder / f"train_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)
     start = 0
@@ -129,9 +137,9 @@ def _train_in(
     run = Run(options, folder, model, dataset, world, validation)
     if start >= options.train.total_iter and not run.missed_validation(start):
         logger.info("all %d iterations are done: there is nothing left to train", options.train.total_iter)
-        return
+        return 0
     _log_setup(model, dataset, options)
-    run.loop(start)
+    return run.loop(start)
 
 
 class Due(NamedTuple):
@@ -160,23 +168,32 @@ class Run:
         self.suffix = f".{self.options.logger.checkpoint_format}"
         self.recovery = Recovery(self.options, self.folder, self.dataset)
 
-    def loop(self, start: int) -> None:
-        """From the iteration after `start` to the last one, with as many returns as it takes."""
+    def loop(self, start: int) -> int:
+        """From the iteration after `start` to the last one, with as many returns as it takes; see :func:`train`."""
         at: int | None = start
-        while at is not None:
-            at = self._train_from(at)
+        with stop_signals() as asked:
+            while at is not None and not distributed.any_process(bool(asked), self.world):
+                at = self._train_from(at, asked)
+        if at is None:
+            return 0
+        logger.info("stopped after iteration %d; --auto_resume goes on from the last checkpoint", at)
+        return exit_code(asked, self.world)
 
-    def _train_from(self, start: int) -> int | None:
-        """Train from the iteration after `start` on.  Returns the one to go back to, or None at the end."""
+    def _train_from(self, start: int, asked: Sequence[int]) -> int | None:
+        """Train from the iteration after `start` on, until it is `asked` to stop.
+
+        Returns the iteration after which it has stopped, or to which it went back, or None at the end.
+        """
         total = self.options.train.total_iter
-        curves = self.open_curves(start)
-        if self.missed_validation(start):
+        missed = self.missed_validation(start)
+        curves = self.open_curves(start, repeats=missed)
+        if missed:
             self.validate(start, curves)
-        bar = progress_bar(total, start, self.options.name, shown=self.world.is_main)
-        clock = _Clock()
-        back_to = None
+        bar = progress_bar(total, start, self.options.name, shown=self.world.is_main, timed=False)
+        clock = Clock()
+        goes_on_after = None
         name = self.options.datasets["train"].name
-        with closing(iter(self.loader(start))) as batches, stop_signals() as asked_to_stop, worker_failures(name):
+        with closing(iter(self.loader(start))) as batches, worker_failures(name):
             for it in range(start + 1, total + 1):
                 batch = next(batches)
                 clock.waited()
@@ -184,30 +201,34 @@ class Run:
                 bar.update()
 
                 due = self.due(it)
-                stopping = distributed.any_process(bool(asked_to_stop), self.world)
+                stopping = distributed.any_process(bool(asked), self.world)
                 if due.report or stopping or it == start + 1:
-                    self._report(it, terms, clock, curves, bar)
-                    sound, reason = self._examine(it)
+                    values = distributed.average(terms, self.world)
+                    if curves and (due.report or it == 1):  # a run that was resumed has the points of one that was not
+                        curves.write(it, "losses", values)
+                        curves.write(it, "learning rates", self.model.learning_rates())
+                    self._report(it, values, clock, bar, it > start + 1)
+                    sound, reason = self._examine(it, values)
                     if reason:
-                        back_to = self.recovery.go_back(self.model, it, reason)
+                        goes_on_after = self.recovery.go_back(self.model, it, reason, values)
                         break
                 with clock.paused():
                     if (due.save or stopping) and sound:
                         self.save(it)
+                    if stopping:  # nobody waits for a validation then: it is made up for
+                        goes_on_after = it
+                        break
                     if due.validation:
                         self.validate(it, curves)
-                if stopping and it < total:
-                    logger.info("stopped after iteration %d; --auto_resume goes on from the last checkpoint", it)
-                    break
                 clock.stepped()
         bar.close()
         if curves:
             curves.close()
-        return back_to
+        return goes_on_after
 
-    def _examine(self, it: int) -> tuple[bool, str | None]:
+    def _examine(self, it: int, values: dict[str, float]) -> tuple[bool, str | None]:
         """Whether the last iteration was sound, so that a checkpoint may be written, and why the training must go back."""
-        found, reason = self.recovery.examine(self.model, it)
+        found, reason = self.recovery.examine(self.model, it, values)
         if found.in_a_row and not reason:
             logger.warning("iteration %d was skipped: no checkpoint is written of it", it)
         return not found.in_a_row, reason
@@ -223,25 +244,23 @@ class Run:
         )
 
     def missed_validation(self, start: int) -> bool:
-        """Whether the run was killed after the checkpoint of iteration `start` and before the validation that follows it."""
-        if not start or not self.metrics or not self.due(start).validation:
+        """Whether the run ended after the checkpoint of iteration `start` and before the end of the validation that follows."""
+        if not start or not self.due(start).validation:
             return False
-        charts = read_curves(self.folder) if self.world.is_main else {}
-        done = {chart.split(": ")[0] for chart, series in charts.items() for points in series.values() if start in dict(points)}
-        names = {section.name or section.type for section, _ in self.validation.values()}
-        return distributed.any_process(self.world.is_main and not names <= done, self.world)
+        return distributed.any_process(self.world.is_main and not validated(self.folder, start), self.world)
 
-    def open_curves(self, start: int, publish: bool = True) -> CurveWriter | None:
+    def open_curves(self, start: int, publish: bool = True, repeats: bool = False) -> CurveWriter | None:
         """The run's curves up to iteration `start`, to go on from there; the first process writes them.
 
-        Where it does not `publish`, they stay on this machine.
+        Where it does not `publish`, they stay on this machine; where it `repeats` the validation of that iteration, that one's
+        are left out.
         """
         if not self.world.is_main:
             return None
         logger_options, run = self.options.logger, None
         if publish and project_of(logger_options):
             run = WandbRun(logger_options, self.folder, self.options.name, self.options.raw)
-        return CurveWriter(self.folder, logger_options.use_tb_logger, start, run)
+        return CurveWriter(self.folder, logger_options.use_tb_logger, start, run, repeats)
 
     def loader(self, start: int) -> Loader:
         """Batches from that of iteration `start + 1` on, without end."""
@@ -261,21 +280,17 @@ class Run:
             name=section.name,
         )
 
-    def _report(self, it: int, terms: dict, clock: _Clock, curves: CurveWriter | None, bar) -> None:
-        values = distributed.average(terms, self.world)
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    def _report(self, it: int, values: dict[str, float], clock: Clock, bar: tqdm, foreseen: bool) -> None:
+        """Say how far the training is, and where it is `foreseen`, how long it will take: the first iteration tells nothing."""
         speed, waiting = clock.read()
         images = speed * self.options.datasets["train"].batch_size_per_gpu * self.world.size
-        rates = self.model.learning_rates()
-        if curves:
-            curves.write(it, "losses", finite)
-            curves.write(it, "learning rates", rates)
         memory = bytes_text(peak_memory(self.world.device))
-        bar.set_postfix_str(f"{images:.1f} img/s, {waiting:.0%} waiting for data, {memory} at most", refresh=False)
-        lr = ", ".join(f"{key.replace('optim', 'lr')} {rate:.2e}" for key, rate in rates.items())
-        left = timedelta(seconds=round((self.options.train.total_iter - it) / speed))
-        losses = ", ".join(f"{k} {number(v)}" for k, v in values.items())
-        logger.info("iter %d, %.1f img/s, left %s, %s, %s", it, images, left, lr, losses)
+        pace = f"{images:.1f} img/s, {waiting:.0%} waiting for data, {memory}"
+        if foreseen:
+            pace += f", left {timedelta(seconds=round((self.options.train.total_iter - it) / speed))}"
+        bar.set_postfix_str(pace, refresh=False)
+        lr = ", ".join(f"{key.replace('optim', 'lr')} {rate:.2e}" for key, rate in self.model.learning_rates().items())
+        logger.info("iter %d, %s, %s, %s", it, pace, lr, ", ".join(f"{k} {number(v)}" for k, v in values.items()))
 
     def save(self, it: int) -> None:
         """Write the checkpoint of iteration `it`."""
@@ -309,121 +324,14 @@ class Run:
             results += look_at_samples(self.model, sheet if val.save_img else None)
         if curves and val.report:
             measured = {**protocols(self.options, self.metrics), **how_timed(self.options, self.world)}
-            page(self.folder, self.options, results, read_curves(self.folder), measured)
-
-
-class _Clock:
-    """How fast iterations go, and what share of the time they wait for data."""
-
-    def __init__(self) -> None:
-        self.started = self.mark = time.perf_counter()
-        self.waiting, self.iterations = 0.0, 0  # since the last reading
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens within takes no time."""
-        start = time.perf_counter()
-        yield
-        self.started += time.perf_counter() - start
-
-    def waited(self) -> None:
-        """A batch has come: an iteration begins."""
-        self.waiting += time.perf_counter() - self.mark
-        self.iterations += 1
-
-    def stepped(self) -> None:
-        """The iteration is over: the wait for the next batch begins."""
-        self.mark = time.perf_counter()
-
-    def read(self) -> tuple[float, float]:
-        """Iterations a second and the share spent waiting, since the last call."""
-        elapsed = max(time.perf_counter() - self.started, 1e-9)
-        result = self.iterations / elapsed, self.waiting / elapsed
-        self.started, self.waiting, self.iterations = time.perf_counter(), 0.0, 0
-        return result
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that is filled when SIGTERM or SIGINT asks to stop; a second SIGINT stops at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        logger.info("%s: stopping after this iteration", signal.Signals(number).name)
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            so_far = {"iteration": f"{it} of {self.options.train.total_iter}"}
+            page(self.folder, self.options, results, read_curves(self.folder), measured, so_far)
+        if curves:
+            curves.validated(it)
 
 
 def _divides(every: int | None, it: int) -> bool:
     return every is not None and it % every == 0
-
-
-def state_to_resume(options: Options, folder: Path, auto_resume: bool) -> Path | None:
-    """The run's own last checkpoint before the one that the options name: a restarted run goes on, not back."""
-    own = latest_state(folder) if auto_resume else None
-    named = Path(options.path.resume_state) if options.path.resume_state else None
-    return own or named
-
-
-def restarted() -> bool:
-    """Whether torchrun (--max-restarts) has started the processes again after one of them died: then a run goes on."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-
-
-def prepare_folder(folder: Path, keep: bool) -> IO[str]:
-    """Make the run's folder and hold it.  One that is there already is moved aside, unless the run goes on in it.
-
-    Returns a file; while it is open, no other run of this name starts.
-    """
-    if folder.exists():
-        held = hold_folder(folder)
-        if keep:
-            for part in ("models", "training_states", "."):
-                remove_unfinished(folder / part)
-            return held
-        aside = _unused(folder.with_name(f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"))
-        os.rename(folder, aside)
-        held.close()
-        logger.warning("%s was there already and is now %s", folder, aside)
-    folder.mkdir(parents=True)
-    return hold_folder(folder)
-
-
-def hold_folder(folder: Path) -> IO[str]:
-    """Lock a run's folder for this process; UserError where another one trains in it.
-
-    The lock is the process's own (lockf): loader workers, which outlive a killed training for seconds, do not share it.
-    """
-    file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  (open while the run lasts)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
-        raise UserError(
-            f"{folder}: another run of this name is training there ({holder}): stop it, or give this one another `name`"
-        ) from None
-    except OSError as error:
-        logger.warning("%s cannot be locked (%s): see to it that no other run has this name", folder, error.strerror)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} of {socket.gethostname()}")
-    file.flush()
-    return file
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or `path_2`, ... where it is taken."""
-    numbered = (path.with_name(f"{path.name}_{n}") for n in count(2))
-    return next(p for p in chain([path], numbered) if not p.exists())
 
 
 def _log_setup(model: TrainingModel, dataset: FaceDataset, options: Options) -> None:
@@ -437,3 +345,18 @@ def _log_setup(model: TrainingModel, dataset: FaceDataset, options: Options) -> 
         size = sum(p.numel() for p in network.parameters())
         logger.info("%s: %s, %s parameters%s", name, type(network).__name__, f"{size:,}",
                     ", frozen" if name in model.frozen else "")  # fmt: skip
+    logger.info("%s", ", ".join(_arithmetic(model, section.batch_size_per_gpu)))
+
+
+def _arithmetic(model: TrainingModel, batch: int) -> list[str]:
+    """How an iteration is computed, in the order in which it happens."""
+    recipe = model.recipe
+    found = [f"precision {recipe.precision}" + (f" (loss scale {FIRST_SCALE:g} at first)" if model.loss_scales.enabled else "")]
+    if recipe.accumulate > 1:
+        found.append(f"accumulate {recipe.accumulate} x {batch // recipe.accumulate} pictures")
+    found += ["compiled"] * recipe.compiled + ["channels_last"] * recipe.channels_last
+    found += [f"{key} {type(optimizer).__name__}" for key, optimizer in model.optimizers.items()]
+    if model.ema:
+        half = math.log(0.5) / math.log(recipe.ema_decay) if recipe.ema_decay < 1 else math.inf
+        found.append(f"averages (EMA) with a decay of {recipe.ema_decay:g}: half-life {half:.4g} iterations")
+    return found

@@ -115,7 +115,7 @@ def test_runs_that_are_restarted_within_a_second_are_all_kept(tmp_path, train, m
 
 def test_a_second_run_of_the_same_name_is_refused(tmp_path, train, capsys):
     train("--set", "name=run", "--set", "train.total_iter=1")
-    code = "import sys; from pathlib import Path; from facerestore.engine.trainer import hold_folder\n"
+    code = "import sys; from pathlib import Path; from facerestore.engine.run_folder import hold_folder\n"
     code += "held = hold_folder(Path('experiments/run')); print('held', flush=True); sys.stdin.read()"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     other = subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

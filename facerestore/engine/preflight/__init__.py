@@ -17,7 +17,8 @@ from facerestore.engine.distributed import World
 from facerestore.engine.preflight.reads import OptionReads
 from facerestore.engine.preflight.summary import summary
 from facerestore.engine.preflight.trial import Trial, told
-from facerestore.engine.trainer import open_data, run_folder, state_to_resume
+from facerestore.engine.run_folder import run_folder, state_to_resume
+from facerestore.engine.trainer import open_data
 from facerestore.errors import UserError, listed
 
 # Keys that are read where nobody watches: by the command line, before there is a training, and by test.py.
