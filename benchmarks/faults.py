@@ -3,8 +3,8 @@
     python benchmarks/faults.py                                   # 100 kills, two loader workers: about ten minutes
     python benchmarks/faults.py --kills 20 --processes 2          # under torchrun, which brings the processes back
 
-Weights, averages, what the optimizers remember and validation pictures must be the same to the bit, and no file may be missing
-or left over.  Exit code 1 where anything differs.
+Weights, averages, what the optimizers remember, the best weights by two metrics, curves and validation pictures must be the
+same to the bit, and no file may be missing or left over.  Exit code 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tqdm import trange
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ["logger.save_checkpoint_freq=3", "logger.keep_checkpoints=4", "logger.use_tb_logger=false", "logger.print_freq=3",
-            "train.scheduler=~", "val.val_freq=6", "val.report=false"]  # fmt: skip
+            "train.scheduler=~", "val.val_freq=6", "val.keep_best=[psnr,ssim]"]  # fmt: skip
 ENDLESS = 10**6  # iterations
 START = 600.0  # seconds until a run must have gone on
 
@@ -134,9 +134,9 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def results(folder: Path) -> list[Path]:
-    """Checkpoints and pictures of a run, and what was left over."""
+    """Checkpoints, pictures and curves of a run, and what was left over."""
     kept = [p for part in ("models", "training_states", "visualization") for p in (folder / part).rglob("*") if p.is_file()]
-    return kept + list(folder.glob(".*.part"))
+    return [*kept, folder / "metrics.jsonl", *folder.glob(".*.part")]
 
 
 def unlike(one: object, other: object, place: str = "") -> list[str]:

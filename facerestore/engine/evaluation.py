@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facerestore.checkpoint import read_checkpoint
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions, ValOptions
 from facerestore.data.base import FaceDataset, SampleKey
@@ -419,7 +420,8 @@ def page(
 ) -> None:
     """Write report.html: pictures, scores, how they were measured, and the curves of the training; `more` in its head."""
     said = {"method": options.model_type, "options": str(options.source)}
-    said |= {f"weights of {key}": path for key, path in options.path.pretrain.items()} | dict(more or {})
+    said |= {f"weights of {key}": path for key, path in options.path.pretrain.items()}
+    said |= {str(key): str(value) for key, value in (more or {}).items()}
     path = write_report(
         folder / "report.html",
         title=options.name,
@@ -430,6 +432,12 @@ def page(
         protocols=protocols,
     )
     logger.info("report: %s", path)
+
+
+def iterations_of_weights(options: Options) -> dict[str, int]:
+    """The iteration of its training from which each network's weights come, where their file says it."""
+    found = {key: read_checkpoint(path).meta.get("iteration") for key, path in options.path.pretrain.items()}
+    return {key: it for key, it in found.items() if it is not None}
 
 
 def how_timed(options: Options, world: World) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from facerestore.engine.evaluation import (
     evaluate,
     evaluation_sets,
     how_timed,
+    iterations_of_weights,
     log_means,
     look_at_samples,
     page,
@@ -41,6 +42,9 @@ def test(options: Options, world: World) -> None:
     start_logging(world.is_main, folder / f"test_{options.name}.log")
     for note in options.notes:
         logger.info("%s", note)
+    iterations = iterations_of_weights(options)
+    for key, it in iterations.items():
+        logger.info("weights of %s: iteration %d", key, it)
     val = options.val
     results = []
     for key, (section, dataset) in sets.items():
@@ -58,12 +62,14 @@ def test(options: Options, world: World) -> None:
             "method": options.model_type,
             "options": str(options.source),
             "weights": dict(options.path.pretrain),
+            "iterations": iterations,
             "metrics": measured,
         }
         write_tables(folder, results, facts)
         logger.info("tables: %s and scores.json", folder / "scores.csv")
         if val.report:
-            page(folder, options, results + samples, _training_curves(options), measured)
+            page(folder, options, results + samples, _training_curves(options), measured,
+                 {f"iteration of {key}": it for key, it in iterations.items()})  # fmt: skip
     distributed.wait_for_all(world)
 
 

@@ -304,6 +304,7 @@ class Run:
         """Restore and measure every validation set."""
         val = self.options.val
         results: list[DatasetScores] = []
+        reached: dict[str, str] = {}  # the best figures so far, to be read in the report
         rows = min(GRID_ROWS, val.report_pictures) if self.options.logger.use_tb_logger else 0
         for key, (section, dataset) in self.validation.items():
             save_to = self.folder / "visualization"
@@ -316,7 +317,9 @@ class Run:
                 for metric, by_method in result.by_metric().items():
                     curves.write(it, f"{result.name}: {metric}", by_method)
                 curves.show(it, result.name, result.first(rows))
-            log_means(result, best_so_far(read_curves(self.folder), result, directions(val)) if curves else None)
+            best = best_so_far(read_curves(self.folder), result, directions(val)) if curves else {}
+            log_means(result, best)
+            reached |= {f"{result.name}, {m}: {k}": text for m, by_metric in best.items() for k, text in by_metric.items()}
         if self.world.is_main and val.keep_best:
             keep_best(self.folder, self.model, it, results, self.directions, self.suffix)
         if self.world.is_main:
@@ -324,7 +327,7 @@ class Run:
             results += look_at_samples(self.model, sheet if val.save_img else None)
         if curves and val.report:
             measured = {**protocols(self.options, self.metrics), **how_timed(self.options, self.world)}
-            so_far = {"iteration": f"{it} of {self.options.train.total_iter}"}
+            so_far = {"iteration": f"{it} of {self.options.train.total_iter}", **reached}
             page(self.folder, self.options, results, read_curves(self.folder), measured, so_far)
         if curves:
             curves.validated(it)

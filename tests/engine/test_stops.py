@@ -112,7 +112,10 @@ def test_a_validation_that_was_killed_after_its_curves_is_repeated_as_a_whole(tm
     assert read_curves(folder) == before, "points were written twice or lost"
     assert (folder / "models/net_g_best_psnr.pth").is_file() and (folder / "models/net_g_best_ssim.pth").is_file()
     assert (folder / "report.html").is_file() and validated(folder, 2)
-    assert "iteration" in (folder / "report.html").read_text() and "2 of 2" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    value = before["held_out: psnr"]["restored"][0][1]
+    assert "<dt>iteration</dt><dd>2 of 2</dd>" in page
+    assert f"<dt>held_out, restored: psnr</dt><dd>best {value:.4f} at 2</dd>" in page
     assert "nothing left to train" in train(*VALIDATES, "--auto_resume")[1]
 
 
