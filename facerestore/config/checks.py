@@ -52,12 +52,7 @@ def check_components(options: Options) -> list[str]:
         _at(path, DATASETS.build, component, options.inherited_by_data)  # touches no data, but tells keywords that clash
     for key, metric in options.val.metrics.items():
         _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
-    for key in options.val.keep_best:
-        if key not in options.val.metrics:
-            known = f": it has {listed(list(options.val.metrics))}" if options.val.metrics else ""
-            raise OptionError(f"`val.metrics` has no {key!r}{known}{nearest(key, options.val.metrics)}", ("val", "keep_best"))
-        if not re.fullmatch(r"[\w.-]+", key):
-            raise OptionError(f"{key!r} cannot be part of a file's name: give the metric a plain one", ("val", "keep_best"))
+    _check_kept(options)
     _check_method(method, options)
     _check_ranges(options)
     notes = [
@@ -65,13 +60,44 @@ def check_components(options: Options) -> list[str]:
         for name in options.path.ignore_resume_networks
         if name not in options.networks
     ]
-    if options.val.tile_overlap and not options.val.tile:
-        notes.append("`val.tile_overlap` is not read: there is no `val.tile`")
+    notes += _unread(options)
     notes += ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
     if options.train:
         notes += _check_training(method, options)
         notes += _random_features(options)
     return notes
+
+
+def _check_kept(options: Options) -> None:
+    """Whether the weights that are to be kept can be told and named by their metric."""
+    for i, key in enumerate(options.val.keep_best):
+        if key in options.val.keep_best[:i]:
+            raise OptionError(f"names {key!r} twice", ("val", "keep_best"))
+        if key not in options.val.metrics:
+            known = f": it has {listed(list(options.val.metrics))}" if options.val.metrics else ""
+            raise OptionError(f"`val.metrics` has no {key!r}{known}{nearest(key, options.val.metrics)}", ("val", "keep_best"))
+        if not re.fullmatch(r"[\w.-]+", key):
+            raise OptionError(f"{key!r} cannot be part of a file's name: give the metric a plain one", ("val", "keep_best"))
+
+
+def _unread(options: Options) -> list[str]:
+    """Keys that mean something only beside another one."""
+    val, train, wandb = options.val, options.train, options.logger.wandb or {}
+    alone = [
+        ("val.tile_overlap", val.tile_overlap and not val.tile, "there is no `val.tile`"),
+        ("logger.wandb.resume_id", wandb.get("resume_id") and not wandb.get("project"), "there is no `logger.wandb.project`"),
+    ]
+    if train:
+        validated = any(key.startswith("val") for key in options.datasets)
+        alone += [
+            (
+                "val.keep_best",
+                val.keep_best and not validated,
+                "there is no data set `val`",
+            ),
+            ("train.ema_start_iter", train.ema_start_iter and train.ema_decay == 0, "with `ema_decay: 0` there is no average"),
+        ]
+    return [f"`{key}` is not read: {reason}" for key, is_alone, reason in alone if is_alone]
 
 
 def _random_features(options: Options) -> list[str]:

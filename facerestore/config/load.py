@@ -127,6 +127,13 @@ def _datasets(data: Mapping[str, Any]) -> dict[str, schema.DatasetOptions]:
     return datasets
 
 
+def _refuse_unknown_at(path: tuple[str, ...], given: Mapping[str, Any], known: Collection[str]) -> None:
+    try:
+        refuse_unknown(given, known, f"`{path[-1]}`")
+    except OptionError as error:
+        raise error.within(path) from None
+
+
 def _check_others(key: str, options: schema.DatasetOptions) -> None:
     """Names and folders of what other programs made of a data set's pictures."""
     path = ("datasets", key, "others")
@@ -135,6 +142,10 @@ def _check_others(key: str, options: schema.DatasetOptions) -> None:
     for name, place in (options.others or {}).items():
         if name in RESERVED_METHODS:
             raise OptionError(f"{name!r} is what the report calls a column of its own: give it another name", (*path, name))
+        if not name.strip() or not name.isprintable():
+            raise OptionError(f"{name!r:.40} cannot be what a program is called in tables: give it a plain name", path)
+        if not isinstance(place, str):
+            _refuse_unknown_at((*path, name), place, ("folder", "missing"))
         folder = place if isinstance(place, str) else place.get("folder")
         if folder is None:
             raise OptionError("needs `folder`: what the program wrote", (*path, name))

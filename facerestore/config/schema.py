@@ -20,7 +20,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(ge=0, le=100)]
 FilePath = Annotated[str, Meta(min_length=1, pattern="^[^\\x00]+$")]
-OtherFolder = str | dict[Literal["folder", "missing"], str]  # paths, checked with their {} (msgspec crashes on FilePath | dict)
+OtherFolder = str | dict[str, str]  # checked with what they say (msgspec 0.22 crashes on FilePath | dict)
 Component = dict[str, Any]  # {"type": ..., **keywords}, checked by its own signature
 
 
@@ -131,7 +131,7 @@ class TrainOptions:
     warmup_iter: Annotated[int, Meta(ge=-1, le=NEVER, extra={"iterations": "after"})] = -1
     scheduler: Component | None = None
     ema_decay: Decay | None = None
-    ema_half_life_kimg: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    ema_half_life_kimg: Annotated[float, Meta(ge=1e-3, le=1e6)] | None = None
     ema_start_iter: Iteration = 0
     randomize_noise: bool = True
     clip_grad_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
@@ -165,7 +165,7 @@ class ValOptions:
     """`val`: what is measured, when, and what is kept.  All other keys are the method's own, as in `train`.
 
     Args:
-        val_freq: iterations from one validation to the next; none by default
+        val_freq: iterations from one validation to the next; only after the last by default
         save_img: whether restored pictures are written
         suffix: ending of their file names in a test; the run's name by default
         baseline: what the restorations are compared with: the input, enlarged bicubically where it is smaller than the truth

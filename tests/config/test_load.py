@@ -287,7 +287,10 @@ def test_numbers_that_are_plainly_a_mistake(tmp_path, override, hint):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("val.val_freq=5e10", "`val.val_freq` (iterations from one validation to the next; none by default) is 50000000000"),
+        (
+            "val.val_freq=5e10",
+            "`val.val_freq` (iterations from one validation to the next; only after the last by default) is 50000000000",
+        ),
         ("logger.print_freq=11", "`logger.print_freq`"),
         ("logger.print_freq=10", None),
         ("train.warmup_iter=10", "`train.warmup_iter`"),
@@ -310,8 +313,20 @@ def test_what_the_training_does_not_live_to_see_is_noted(tmp_path, override, tol
 
 def test_tiles_need_no_overlap_to_be_said(tmp_path):
     assert load_options(written(tmp_path, GOOD), ["val.tile=64"]).val.tile_overlap is None
-    notes = load_options(written(tmp_path, GOOD), ["val.tile_overlap=16"]).notes
-    assert notes == ("`val.tile_overlap` is not read: there is no `val.tile`",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["val.tile_overlap=16"], "val.tile_overlap"),
+        (["logger.wandb={resume_id: a}"], "logger.wandb.resume_id"),
+        (["train.ema_start_iter=5", "train.ema_decay=0"], "train.ema_start_iter"),
+        (["val.metrics={psnr: {type: calculate_psnr}}", "val.keep_best=[psnr]"], "val.keep_best"),
+    ],
+)
+def test_keys_that_mean_nothing_alone_are_noted(tmp_path, overrides, key):
+    (note,) = load_options(written(tmp_path, GOOD), overrides).notes
+    assert note.startswith(f"`{key}` is not read")
 
 
 @pytest.mark.parametrize(("end", "warned"), [(4, True), (5, False)])
@@ -470,9 +485,13 @@ def test_a_published_file_loads_as_it_is(tmp_path):
         ("train.ema_decay=0.9 train.ema_half_life_kimg=1", "give one (`ema_decay: ~` takes the other back)"),
         ("datasets.val={type: SyntheticFaceDataset, others: {A: {missing: skip}}}", "others.A: needs `folder`"),
         ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: a, missing: go}}}", "A.missing: must be stop or skip"),
-        ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: a, mising: skip}}}", "must be one of folder, missing"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: a, mising: skip}}}", "(did you mean 'missing'?)"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: 3}}}", "must be text, not"),
         ("datasets.val={type: SyntheticFaceDataset, others: {A: ''}}", "cannot be a folder's path"),
         ("datasets.val={type: SyntheticFaceDataset, others: {A: 3}}", "must be text or a mapping"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {'': a}}", "cannot be what a program is called"),
+        ("train.ema_half_life_kimg=1e-9", "must be a number >= 0.001"),
+        ("val.metrics={psnr: {type: calculate_psnr}} val.keep_best=[psnr, psnr]", "keep_best: names 'psnr' twice"),
         ("datasets.train.others={A: a}", "datasets.train.others: the training's pictures are not measured"),
         (
             "datasets.val={type: SyntheticFaceDataset, others: {restored: a}}",
