@@ -30,18 +30,22 @@ class Waits(TorchDispatchMode):
 
     def __init__(self, model: TrainingModel, once: bool = False):
         super().__init__()
-        self.model, self.seen = model, []
+        self.model, self.seen, self.counting = model, [], False
         self.waits = WAITS if once else WAITS | FROM_HOST
+        for optimizer in model.optimizers.values():
+            optimizer.register_step_pre_hook(lambda *_: setattr(self, "counting", True))
+            optimizer.register_step_post_hook(lambda *_: setattr(self, "counting", False))
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in self.waits and not self._counts_steps(args[0]):
+        if func in self.waits and not self._counts_steps(func, args[0]):
             self.seen.append(str(func))
         if func in BY_INDICES and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
             self.seen.append(f"{func} by a mask")
         return func(*args, **(kwargs or {}))
 
-    def _counts_steps(self, tensor: torch.Tensor) -> bool:
-        return any(s.get("step") is tensor for o in self.model.optimizers.values() for s in o.state.values())
+    def _counts_steps(self, func, tensor: torch.Tensor) -> bool:
+        begins = self.counting and func in FROM_HOST and tensor.dim() == 0
+        return begins or any(s.get("step") is tensor for o in self.model.optimizers.values() for s in o.state.values())
 
 
 NO_FEATURES = "train.perceptual_opt=~"  # float16 convolutions of VGG are slow on a CPU
