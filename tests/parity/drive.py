@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,17 @@ def draw_as_recorded(model: TrainingModel, seed: int) -> None:
     model.draw = draw
 
 
-def errors(name: str, folder: Path, undecided: tuple[str, int] | None = None) -> dict[str, tuple[float, float]]:
+def errors(
+    name: str, folder: Path, undecided: Mapping[str, int] | None = None, double: bool = False
+) -> dict[str, tuple[float, float]]:
     """(error, tolerance) of every figure that the case holds and that a training step leaves behind.
 
-    Of one figure one number may be left out: `undecided` names both.
+    Of a figure that `undecided` names one number is left out: the one at this place.  `double`: in double precision.
     """
     case, stored = parity.load(name)
     model = build(case, folder)
+    if double:
+        to_double(model)
     if "noise_seed" in case["config"]:
         draw_as_recorded(model, case["config"]["noise_seed"])
     names = {k.split(".")[1] for k in stored if k.startswith("delta.")}
@@ -108,22 +113,28 @@ def errors(name: str, folder: Path, undecided: tuple[str, int] | None = None) ->
     terms: dict[str, dict[int, float]] = {}
     rates = []
     for it in case["config"]["iterations"]:
-        for key, value in model.step(batch(case, it), it).items():
+        given = {k: v.double() if double and v.is_floating_point() else v for k, v in batch(case, it).items()}
+        for key, value in model.step(given, it).items():
             terms.setdefault(key, {})[it] = float(value)
         now = [o.param_groups[0]["lr"] for o in model.optimizers.values()]
-        rates.append(
-            now + now[-1:] * (len(case.get("optimizers", now)) - len(now))
-        )  # one for all parts; the reference: for each
+        rates.append(now + now[-1:] * (len(case.get("optimizers", now)) - len(now)))  # the reference: one for each part
     found = {}
     for key, want in stored.items():
         got = figure(key, case, model, before, terms, rates)
         if got is None or case["tolerance"][key] is None:  # none: a gradient that is 0 but for rounding
             continue
-        if undecided and key == undecided[0]:
-            got = parity.summary(got, limit=want.size)
-            got, want = (np.delete(values, undecided[1]) for values in (got, want))
+        if key in (undecided or {}):
+            got = parity.summary(got, limit=want.size) if isinstance(got, torch.Tensor) else got
+            got, want = (np.delete(values, undecided[key]) for values in (got, want))
         found[key] = parity.relative_error(got, want), case["tolerance"][key]
     return found
+
+
+def to_double(model: TrainingModel) -> None:
+    """Networks, averages and losses of double precision, whose parameters the optimizers know already."""
+    own = [value for value in vars(model.method).values() if isinstance(value, torch.nn.Module)]
+    for module in (*model.networks.values(), *model.ema.values(), *model.losses.values(), *own):
+        module.double()
 
 
 def figure(key: str, case: dict, model: TrainingModel, before: dict, terms: dict, rates: list):
