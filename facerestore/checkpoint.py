@@ -245,19 +245,29 @@ def _digest(tensors: State) -> str:
     return found.hexdigest()
 
 
-def read_torch(path: str | os.PathLike) -> Any:
-    """torch.load without code execution; CheckpointError that says why where it fails."""
+def read_torch(path: str | os.PathLike, mapped: bool = False) -> Any:
+    """torch.load without code execution; CheckpointError that says why where it fails.
+
+    Args:
+        path: the file
+        mapped: whether tensors stay in the file, unchecked: for a look at what else there is
+    """
     if not os.path.exists(path):
         raise CheckpointError(f"{path}: this file does not exist")
+    size = os.path.getsize(path)
     try:
-        if zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(path) and not mapped:
             _verify(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except OSError:  # a seek to where the file has ended; its text says nothing of that
+        raise CheckpointError(f"{path}: {size:,} bytes, damaged or cut off, or no checkpoint at all") from None
     except Exception as error:  # bytes that are no checkpoint may raise anything at all
         reason = first_line(error)
         if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
             reason = "it holds Python objects other than tensors, which could run code"
-        raise CheckpointError(f"{path}: damaged or cut off, or no checkpoint at all ({reason})") from None
+        raise CheckpointError(f"{path}: {size:,} bytes, damaged or cut off, or no checkpoint at all ({reason})") from None
 
 
 def _verify(path: str | os.PathLike) -> None:

@@ -124,7 +124,8 @@ class FAN(LandmarkNetwork):
         """The landmarks (N, num_landmarks, 2), x before y, in pixels of the pictures x (N, 3, H, W) in [-1, 1]."""
         heatmaps = self.get_heatmap(x, b_preprocess=False)
         height, width = (side / drawn for side, drawn in zip(x.shape[-2:], heatmaps.shape[-2:], strict=True))
-        return landmarks_of(heatmaps) * heatmaps.new_tensor((width, height))
+        across, down = landmarks_of(heatmaps).unbind(dim=2)
+        return torch.stack([across * width, down * height], dim=2)
 
     @classmethod
     @confirmed

@@ -52,12 +52,7 @@ def check_components(options: Options) -> list[str]:
         _at(path, DATASETS.build, component, options.inherited_by_data)  # touches no data, but tells keywords that clash
     for key, metric in options.val.metrics.items():
         _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
-    for key in options.val.keep_best:
-        if key not in options.val.metrics:
-            known = f": it has {listed(list(options.val.metrics))}" if options.val.metrics else ""
-            raise OptionError(f"`val.metrics` has no {key!r}{known}{nearest(key, options.val.metrics)}", ("val", "keep_best"))
-        if not re.fullmatch(r"[\w.-]+", key):
-            raise OptionError(f"{key!r} cannot be part of a file's name: give the metric a plain one", ("val", "keep_best"))
+    _check_kept(options)
     _check_method(method, options)
     _check_ranges(options)
     notes = [
@@ -65,11 +60,44 @@ def check_components(options: Options) -> list[str]:
         for name in options.path.ignore_resume_networks
         if name not in options.networks
     ]
+    notes += _unread(options)
     notes += ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
     if options.train:
         notes += _check_training(method, options)
         notes += _random_features(options)
     return notes
+
+
+def _check_kept(options: Options) -> None:
+    """Whether the weights that are to be kept can be told and named by their metric."""
+    for i, key in enumerate(options.val.keep_best):
+        if key in options.val.keep_best[:i]:
+            raise OptionError(f"names {key!r} twice", ("val", "keep_best"))
+        if key not in options.val.metrics:
+            known = f": it has {listed(list(options.val.metrics))}" if options.val.metrics else ""
+            raise OptionError(f"`val.metrics` has no {key!r}{known}{nearest(key, options.val.metrics)}", ("val", "keep_best"))
+        if not re.fullmatch(r"[\w.-]+", key):
+            raise OptionError(f"{key!r} cannot be part of a file's name: give the metric a plain one", ("val", "keep_best"))
+
+
+def _unread(options: Options) -> list[str]:
+    """Keys that mean something only beside another one."""
+    val, train, wandb = options.val, options.train, options.logger.wandb or {}
+    alone = [
+        ("val.tile_overlap", val.tile_overlap and not val.tile, "there is no `val.tile`"),
+        ("logger.wandb.resume_id", wandb.get("resume_id") and not wandb.get("project"), "there is no `logger.wandb.project`"),
+    ]
+    if train:
+        validated = any(key.startswith("val") for key in options.datasets)
+        alone += [
+            (
+                "val.keep_best",
+                val.keep_best and not validated,
+                "there is no data set `val`",
+            ),
+            ("train.ema_start_iter", train.ema_start_iter and train.ema_decay == 0, "with `ema_decay: 0` there is no average"),
+        ]
+    return [f"`{key}` is not read: {reason}" for key, is_alone, reason in alone if is_alone]
 
 
 def _random_features(options: Options) -> list[str]:
@@ -281,7 +309,8 @@ def _check_average(options: Options) -> None:
     train = options.train
     if None not in (train.ema_decay, train.ema_half_life_kimg):
         raise OptionError(
-            "`ema_decay` and `ema_half_life_kimg` say the same in two ways: give one", ("train", "ema_half_life_kimg")
+            "`ema_decay` and `ema_half_life_kimg` say the same in two ways: give one (`ema_decay: ~` takes the other back)",
+            ("train", "ema_half_life_kimg"),
         )
 
 
@@ -361,7 +390,7 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         raise OptionError(f"there is no optimizer {name!r}{hint}", ("type",))
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # whatever a module of the user's may raise
         raise OptionError(f"there is no optimizer {name!r}: {first_line(error)}", ("type",)) from None
     if not (inspect.isclass(found) and issubclass(found, torch.optim.Optimizer)):
         raise OptionError(f"{name!r} is no optimizer: it must be a class that derives from torch.optim.Optimizer", ("type",))
@@ -378,17 +407,34 @@ def optimizer_defaults(optimizer: OptimizerOptions, precision: str) -> dict[str,
 
 
 def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:
-    """The keywords of an optimizer, bound against its signature."""
+    """The keywords of an optimizer, bound against its signature.  It is built once, and must step as training will."""
     cls = _at(("train", key), optimizer_class, optimizer.type)
     given = {k: v for k, v in optimizer.component.items() if k != "type"}
     bound = _at(("train", key), bind, optimizer_keywords(cls), given, optimizer.type, None, _names(OptimizerOptions))
     if optimizer.betas is not None and "betas" not in inspect.signature(cls).parameters:
         raise OptionError(f"{optimizer.type} has no betas", ("train", key, "betas"))
+    parameter = nn.Parameter(torch.zeros(1, device="cpu"))
     try:
-        cls([nn.Parameter(torch.zeros(1, device="cpu"))], lr=optimizer.lr, **bound)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise OptionError(f"{optimizer.type} cannot be built with these keywords ({error})", ("train", key)) from None
+        built = cls([parameter], lr=optimizer.lr, **bound)
+    except Exception as error:
+        reason = first_line(error)
+        raise OptionError(f"{optimizer.type} cannot be built with these keywords ({reason})", ("train", key)) from None
+    _try_step(built, parameter, key, optimizer.type)
     return bound
+
+
+def _try_step(built: torch.optim.Optimizer, parameter: nn.Parameter, key: str, name: str) -> None:
+    """OptionError for an optimizer that wants more than gradients: a closure, sparse ones."""
+    if type(built) not in vars(torch.optim).values() and torch.cuda.is_available():
+        return  # it may step on a GPU alone
+    parameter.grad = torch.ones_like(parameter)
+    try:
+        built.step()
+    except Exception as error:
+        raise OptionError(
+            f"{name} cannot train here: with dense gradients and no closure its step fails ({first_line(error)})",
+            ("train", key, "type"),
+        ) from None
 
 
 def optimizer_keywords(cls: type[torch.optim.Optimizer]) -> list[Parameter]:
@@ -426,7 +472,8 @@ def check_schedule(options: Options) -> list[str]:
         late = [what for what, it in schedule.turns().items() if it > total]
         return [f"`train.scheduler`: {listed(late)} never comes: the training ends with iteration {total}"] if late else []
     if end < total:
-        return [f"`train.scheduler` ends at iteration {end}; up to {total} the rate stays at its last"]
+        note = f"`train.scheduler` ends at iteration {end}; up to {total} the rate stays at its last"
+        return [schema.Warned(note) if total > 2 * end else note]
     if end > total:
         return [f"`train.scheduler` ends at iteration {end}, which the training does not reach: it ends with {total}"]
     return []

@@ -127,14 +127,32 @@ def _datasets(data: Mapping[str, Any]) -> dict[str, schema.DatasetOptions]:
     return datasets
 
 
+def _refuse_unknown_at(path: tuple[str, ...], given: Mapping[str, Any], known: Collection[str]) -> None:
+    try:
+        refuse_unknown(given, known, f"`{path[-1]}`")
+    except OptionError as error:
+        raise error.within(path) from None
+
+
 def _check_others(key: str, options: schema.DatasetOptions) -> None:
     """Names and folders of what other programs made of a data set's pictures."""
     path = ("datasets", key, "others")
     if options.others and key == "train":
         raise OptionError("the training's pictures are not measured: give `others` to a `val` or `test` entry", path)
-    for name, folder in (options.others or {}).items():
+    for name, place in (options.others or {}).items():
         if name in RESERVED_METHODS:
             raise OptionError(f"{name!r} is what the report calls a column of its own: give it another name", (*path, name))
+        if not name.strip() or not name.isprintable():
+            raise OptionError(f"{name!r:.40} cannot be what a program is called in tables: give it a plain name", path)
+        if not isinstance(place, str):
+            _refuse_unknown_at((*path, name), place, ("folder", "missing"))
+        folder = place if isinstance(place, str) else place.get("folder")
+        if folder is None:
+            raise OptionError("needs `folder`: what the program wrote", (*path, name))
+        if not isinstance(place, str) and place.get("missing", "stop") not in ("stop", "skip"):
+            raise OptionError(f"must be stop or skip, not {place['missing']!r:.60}", (*path, name, "missing"))
+        if not folder or "\0" in folder:
+            raise OptionError(f"is {folder!r:.60}, which cannot be a folder's path", (*path, name))
         if folder.count("{}") > 1 or "{}" in folder.rpartition("/")[0]:
             raise OptionError(f"is {folder!r}: {{}} may stand once, in its last part, for a picture's name", (*path, name))
 
@@ -171,7 +189,7 @@ def _val(data: Mapping[str, Any]) -> schema.ValOptions:
         metrics={k: _split(schema.MetricOptions, v, ("val", "metrics", k)) for k, v in (metrics or {}).items()},
         method={k: v for k, v in data.items() if k not in own and k != "metrics"},
     )
-    if val.tile and 2 * val.tile_overlap > val.tile:
+    if val.tile and val.tile_overlap and 2 * val.tile_overlap > val.tile:
         raise OptionError(
             f"is {val.tile_overlap}: tiles of {val.tile} pixels overlap by at most {val.tile // 2}", ("val", "tile_overlap")
         )

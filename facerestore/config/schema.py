@@ -20,7 +20,12 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(ge=0, le=100)]
 FilePath = Annotated[str, Meta(min_length=1, pattern="^[^\\x00]+$")]
+OtherFolder = str | dict[str, str]  # checked with what they say (msgspec 0.22 crashes on FilePath | dict)
 Component = dict[str, Any]  # {"type": ..., **keywords}, checked by its own signature
+
+
+class Warned(str):
+    """A note of which the log warns."""
 
 
 def derived(default_factory: Callable[[], Any] = dict) -> Any:
@@ -52,7 +57,8 @@ class DatasetOptions:
         use_shuffle: whether each epoch has an order of its own
         crops_per_image: how many successive samples are drawn from one picture
         others: results of other programs to measure beside the run's own: a name for each, and the folder that holds them
-            (`results/GFPGAN`, or `results/GFPGAN/{}_out` where `_out` follows the pictures' names)
+            (`results/GFPGAN`, or `results/GFPGAN/{}_out` where `_out` follows the pictures' names); or in its place
+            `{folder: results/GFPGAN, missing: skip}`, which measures the pictures that it has where it lacks some
     """
 
     type: str
@@ -62,7 +68,7 @@ class DatasetOptions:
     dataset_enlarge_ratio: Annotated[int, Meta(ge=1, le=10**6)] = 1
     use_shuffle: bool = True
     crops_per_image: Count = 1
-    others: dict[str, FilePath] | None = None
+    others: dict[str, OtherFolder] | None = None
     component: Component = derived()
 
 
@@ -125,7 +131,7 @@ class TrainOptions:
     warmup_iter: Annotated[int, Meta(ge=-1, le=NEVER, extra={"iterations": "after"})] = -1
     scheduler: Component | None = None
     ema_decay: Decay | None = None
-    ema_half_life_kimg: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    ema_half_life_kimg: Annotated[float, Meta(ge=1e-3, le=1e6)] | None = None
     ema_start_iter: Iteration = 0
     randomize_noise: bool = True
     clip_grad_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
@@ -159,13 +165,14 @@ class ValOptions:
     """`val`: what is measured, when, and what is kept.  All other keys are the method's own, as in `train`.
 
     Args:
-        val_freq: iterations from one validation to the next; none by default
+        val_freq: iterations from one validation to the next; only after the last by default
         save_img: whether restored pictures are written
         suffix: ending of their file names in a test; the run's name by default
         baseline: what the restorations are compared with: the input, enlarged bicubically where it is smaller than the truth
         pbar: whether a progress bar is shown
         tile: side of the parts in which larger pictures are restored, in pixels of the input; all at once by default
-        tile_overlap: by how many pixels of the input such parts overlap; their borders are blended
+        tile_overlap: by how many pixels of the input such parts overlap, their borders blended; 64 by default, or half of
+            `tile` where that is less
         report: whether report.html is written
         report_pictures: how many pictures of each data set the report shows, from the first on
         report_worst: how many it shows beside them: the worst of each method by each metric
@@ -178,7 +185,7 @@ class ValOptions:
     baseline: Literal["none", "bicubic"] = "bicubic"
     pbar: bool = True
     tile: Annotated[int, Meta(ge=16, le=65_536, multiple_of=8)] | None = None
-    tile_overlap: Annotated[int, Meta(ge=8, le=32_768, multiple_of=8)] = 64
+    tile_overlap: Annotated[int, Meta(ge=8, le=32_768, multiple_of=8)] | None = None
     report: bool = True
     report_pictures: Count = 24
     report_worst: Annotated[int, Meta(ge=0, le=65_536)] = 10

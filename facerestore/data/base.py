@@ -74,6 +74,10 @@ class FaceDataset(Dataset, ABC):
         """Height and width of a sample's pictures by their key; empty where only the files tell."""
         return {}
 
+    def truth_size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of one picture's ground truth, without decoding it; None where that is not known."""
+        return self.picture_shapes().get("gt")
+
     def label_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the numbers that a sample holds beside its pictures (`loc_left_eye`: (4,)), by their key."""
         return {}

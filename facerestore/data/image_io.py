@@ -5,6 +5,8 @@ Everywhere in this project a picture is RGB; OpenCV's BGR exists in this file al
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import re
@@ -17,6 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from facerestore.errors import DataError
@@ -26,6 +29,8 @@ JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # inside coded data: neither a stuffed byte, fill, nor a restart
 JPEG_AFTER_CODED = frozenset((0xC4, 0xCC, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE))  # tables, scans, APPn, comments
+EXIF_ORIENTATION = 0x0112
+UNKNOWN_TO_PILLOW = (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError)
 HOLE = bytes(64)  # what a disk gives for blocks that were never written; the codes of a flat picture may look like it
 LIBJPEG_WARNINGS = (b"Corrupt JPEG data", b"Warning: unknown JFIF", b"Invalid SOS parameters")
 _stream_is_mine = threading.Lock()
@@ -65,8 +70,7 @@ def decode_image(data: bytes, path: str, strict: bool = False) -> np.ndarray:
         PictureError: the file is truncated (OpenCV may decode the rest as gray bars), damaged, or nothing that OpenCV reads.
     """
     state = _state(data)
-    if state in ("truncated", "damaged"):
-        raise PictureError(f"picture {path} is {state}: copy it again, or leave it out")
+    _refuse_damaged(state, path)
     try:
         if state == "suspect" or (strict and data.startswith(JPEG_START)):
             bgr, complaint = _decode_listening(data)
@@ -84,6 +88,25 @@ def decode_image(data: bytes, path: str, strict: bool = False) -> np.ndarray:
     if bgr is None:
         raise PictureError(f"picture {path} cannot be decoded: convert it to PNG or JPEG, or leave it out")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def picture_size(data: bytes, path: str) -> tuple[int, int]:
+    """Height and width of the picture that :func:`decode_image` makes of `data`, as its header says; few are
+    decoded for it (what Pillow cannot read, and what EXIF says is turned).
+
+    Raises:
+        PictureError: the file's structure is damaged or cut off, or it is no picture
+    """
+    _refuse_damaged(_state(data), path)
+    with contextlib.suppress(*UNKNOWN_TO_PILLOW), Image.open(io.BytesIO(data)) as image:
+        if image.getexif().get(EXIF_ORIENTATION, 1) == 1:  # else OpenCV may turn it
+            return image.height, image.width
+    return decode_image(data, path).shape[:2]
+
+
+def _refuse_damaged(state: str, path: str) -> None:
+    if state in ("truncated", "damaged"):
+        raise PictureError(f"picture {path} is {state}: copy it again, or leave it out")
 
 
 def _decode(data: bytes) -> np.ndarray | None:

@@ -90,6 +90,10 @@ class PairedImageDataset(PictureDataset):
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return square_shapes(self.gt_size, self.scale) if self.gt_size else {}
 
+    def truth_size(self, index: int) -> tuple[int, int]:
+        height, width = self.gt.header(self.names[index])
+        return super().truth_size(index) or (height - height % self.scale, width - width % self.scale)
+
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         name = self.names[index]
         gt = crop_to_multiple(self.gt.read(name), self.scale)

@@ -16,7 +16,7 @@ import numpy as np
 
 from facerestore.data import lmdb_storage
 from facerestore.data.drawn import Drawn
-from facerestore.data.image_io import PictureError, decode_image
+from facerestore.data.image_io import PictureError, decode_image, picture_size
 from facerestore.data.names import by_name, is_picture, without_extension
 from facerestore.data.watchdog import watchdog
 from facerestore.errors import DataError, OptionError, listed
@@ -118,6 +118,10 @@ class Pictures:
             image.flags.writeable = False
             self._last = name, image
         return self._last[1]
+
+    def header(self, name: str) -> tuple[int, int]:
+        """Height and width, without decoding the picture."""
+        return picture_size(self.storage.read(name), self.path(name))
 
     def path(self, name: str) -> str:
         return self.storage.path(name)

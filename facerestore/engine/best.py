@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from facerestore.checkpoint import read_checkpoint
+from facerestore.checkpoint import SUFFIXES, read_checkpoint
 from facerestore.config import Options
 from facerestore.engine.evaluation import DatasetScores
 from facerestore.engine.logs import Curves, logger, number
 from facerestore.engine.report import Better, direction
-from facerestore.engine.resume import save_network
+from facerestore.engine.resume import remove_other_format, save_network
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, OptionError
 
@@ -35,11 +35,12 @@ def keep_best(
         value = mean_over_sets(results, metric)
         names = [n for n in model.networks if n not in model.frozen]
         paths = {n: folder / "models" / f"{n}_best_{metric}{suffix}" for n in names}
-        before = _value_of(paths[names[-1]])  # the file that was written last
+        before = _value_of(paths[names[-1]])  # the file that is written last
         if value is None or (before is not None and not (value > before if better == "higher" else value < before)):
             continue
         for name, path in paths.items():
             save_network(path, model, name, {"iteration": it, "best": {metric: value}})
+            remove_other_format(path)
         logger.info("iteration %d is the best so far by %s (%s)", it, metric, number(value))
 
 
@@ -82,7 +83,9 @@ def mean_over_sets(results: Sequence[DatasetScores], metric: str) -> float | Non
 
 
 def _value_of(path: Path) -> float | None:
-    """The value under which a file was kept; None where there is no file, or a damaged one, which is then replaced."""
+    """The value under which a file was kept, in whatever format; None where there is none, or a damaged one, which is then
+    replaced."""
+    path = next((p for suffix in (path.suffix, *SUFFIXES) if (p := path.with_suffix(suffix)).exists()), path)
     if not path.exists():
         return None
     try:

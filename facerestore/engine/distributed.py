@@ -63,7 +63,10 @@ def stop() -> None:
 
 
 def exchange_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
-    """Average gradients over all processes.  A parameter that took part on any of them has a gradient on all."""
+    """Average gradients over all processes.  A parameter that took part on any of them has a gradient on all.
+
+    They lie in memory as their parameters do (channels last, say): fused optimizers walk both as plain memory.
+    """
     if world.size == 1:
         return
     took_part = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8)
@@ -76,7 +79,7 @@ def exchange_gradients(parameters: Sequence[nn.Parameter], world: World) -> None
     dist.all_reduce(flat)
     flat /= world.size
     for p, g in zip(shared, flat.split([g.numel() for g in grads]), strict=True):
-        p.grad = g.view_as(p)
+        p.grad = g.view_as(p) if p.is_contiguous() else torch.empty_like(p).copy_(g.view_as(p))
 
 
 def share_buffers(networks: Iterable[nn.Module], world: World) -> None:

@@ -34,12 +34,12 @@ from facerestore.engine.batches import to_unit_range, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import Curves, logger, number, progress_bar
 from facerestore.engine.measuring import Scores, SetFigures, measurable, picture_figures, split_off_nan
-from facerestore.engine.others import OtherResults, note_surplus, other_results
+from facerestore.engine.others import OtherResults, note_surplus, other_results, refuse_unfit
 from facerestore.engine.report import Better, DataSection, Picture, direction, write_report
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, listed
 from facerestore.files import atomic_write
-from facerestore.inference.tiles import Tiling, restore_in_tiles
+from facerestore.inference.tiles import Tiling, restore_in_tiles, tiling_of
 from facerestore.metrics.base import AnyMetric
 from facerestore.registry import DATASETS
 
@@ -58,6 +58,7 @@ class DatasetScores:
     shown: list[Picture] = field(default_factory=list)  # pictures for the report
     of_set: Scores = field(default_factory=dict)  # figures of the set as a whole
     left_out: list[str] = field(default_factory=list)  # metrics that need a truth, where there is none
+    lacking: dict[str, list[str]] = field(default_factory=dict)  # method of `others` -> pictures that it has not
     without: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # metric -> method -> pictures without a figure
 
     def means(self) -> Scores:
@@ -87,6 +88,9 @@ class DatasetScores:
     def notes(self) -> list[str]:
         """What is missing among the figures, and why."""
         found = [f"{listed(self.left_out)}: left out, as there is no truth"] if self.left_out else []
+        for method, names in self.lacking.items():
+            count = len(self.scores)
+            found.append(f"{method}: measured over {count - len(names)} of {count} pictures (it lacks {listed(names, 3)})")
         for metric, by_method in self.without.items():
             for method, names in by_method.items():
                 where = f"{len(names)} of {len(self.scores)} pictures ({listed(names, 3)})" if names else "the whole set"
@@ -169,7 +173,7 @@ def protocol_of(
         shown=max(val.report_pictures if val.report else 0, shown),
         worst=val.report_worst if val.report else 0,
         better=directions(val),
-        tiling=Tiling(val.tile, val.tile_overlap) if val.tile else None,
+        tiling=tiling_of(val.tile, val.tile_overlap),
         bar=bar,
     )
 
@@ -196,8 +200,9 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         world_size=world.size,
         name=name,
     )
-    result, sets = DatasetScores(name, {}), SetFigures(protocol.metrics)
     others, clock = other_results(options, dataset), _Stopwatch()
+    lacking = {other.method: list(other.lacking) for other in others if other.lacking}
+    result, sets = DatasetScores(name, {}, lacking=lacking), SetFigures(protocol.metrics)
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
     for batch in loader:
         names = [dataset.name(i) for i in batch.index.tolist()]
@@ -279,8 +284,8 @@ def _compared(
     dataset: FaceDataset,
     protocol: Protocol,
     others: Sequence[OtherResults],
-) -> dict[str, Tensor]:
-    """The pictures (N, 3, H, W) in [0, 1] of every method: the baseline, this run's own, other programs'."""
+) -> dict[str, dict[str, Tensor]]:
+    """The pictures (3, H, W) in [0, 1] of every method by name: the baseline's, this run's own, other programs'."""
     own = {m: to_unit_range(x, dataset.mean, dataset.std) for m, x in restored.items()}
     if taken := [other.method for other in others if other.method in own]:
         raise OptionError(f"`others` names {listed(taken)}, as a method of this run is called: give it another name")
@@ -289,29 +294,30 @@ def _compared(
         same_size = batch["lq"].shape == batch["gt"].shape
         given = {"input" if same_size else "bicubic": enlarge(batch["lq"], batch["gt"].shape[-2:])}
     size = tuple(next(iter(own.values())).shape[-2:])
-    return {**given, **own, **{other.method: other.pictures(names, size) for other in others}}
+    whole = {method: dict(zip(names, images, strict=True)) for method, images in {**given, **own}.items()}
+    return whole | {other.method: other.pictures(names, size) for other in others}
 
 
 def _measure_batch(
     batch: Batch,
     names: list[str],
-    methods: dict[str, Tensor],
+    methods: dict[str, dict[str, Tensor]],
     protocol: Protocol,
     result: DatasetScores,
     sets: SetFigures,
 ) -> None:
     """Score, write and keep the pictures of one batch."""
     truth = batch["gt"] / 255 if "gt" in batch else None
-    sets.see(methods, truth)
+    sets.see({method: torch.stack(list(images.values())) for method, images in methods.items() if images}, truth)
     for i, name in enumerate(names):
-        one = slice(i, i + 1)
         result.scores[name] = {}
-        for method, images in methods.items():
-            figures = picture_figures(protocol.metrics, images[one], None if truth is None else truth[one])
+        mine = {method: images[name] for method, images in methods.items() if name in images}
+        for method, image in mine.items():
+            figures = picture_figures(protocol.metrics, image[None], None if truth is None else truth[i : i + 1])
             result.scores[name][method], blank = split_off_nan(figures)
             for metric in blank:
                 result.without.setdefault(metric, {}).setdefault(method, []).append(name)
-        pictures = {m: tensor_to_image(x[i]) for m, x in methods.items()}
+        pictures = {method: tensor_to_image(image) for method, image in mine.items()}
         if protocol.save_to:
             for method in result.own:
                 label = f"_{method}" if len(result.own) > 1 else ""
@@ -380,6 +386,7 @@ def _joined(result: DatasetScores, sets: SetFigures, clock: _Stopwatch, protocol
         shown=_kept([picture for part in results for picture in part.shown], protocol),
         of_set=of_set,
         left_out=list(dict.fromkeys(metric for part in results for metric in part.left_out)),
+        lacking=result.lacking,
         without=without,
     )
 
@@ -389,7 +396,9 @@ def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tu
     chosen = {k: section for k, section in options.datasets.items() if k.startswith(prefixes)}
     sets = {k: (section, dataset_of(section, options)) for k, section in chosen.items()}
     for section, dataset in sets.values():
-        note_surplus(other_results(section, dataset), dataset)
+        others = other_results(section, dataset)
+        refuse_unfit(others, dataset)
+        note_surplus(others, dataset)
     return sets
 
 
@@ -443,13 +452,14 @@ def iterations_of_weights(options: Options) -> dict[str, int]:
 def how_timed(options: Options, world: World) -> dict[str, dict[str, Any]]:
     """What the seconds beside the scores are, in the words of a metric's protocol."""
     val, on_gpu = options.val, world.device.type == "cuda"
+    tiling = tiling_of(val.tile, val.tile_overlap)
     return {
         "seconds": {
             "measures": "Time from a batch on the device to its pictures on the CPU, by picture; the first batch is left out.",
             "device": torch.cuda.get_device_name(world.device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
             "processes": world.size,
             "batches of": {d.name: d.batch_size_per_gpu for key, d in options.datasets.items() if key != "train"},
-            "tiles": f"{val.tile} pixels, overlapping by {val.tile_overlap}" if val.tile else "none",
+            "tiles": f"{tiling.side} pixels, overlapping by {tiling.overlap}" if tiling else "none",
         }
     }
 
@@ -476,6 +486,7 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
                 "count": len(r.scores),
                 "left_out": r.left_out,
                 "without_a_figure": r.without,
+                "lacking": r.lacking,
                 "pictures": r.scores,
                 "seconds_per_picture": r.seconds,
                 "seconds_of": r.own,

@@ -1,7 +1,8 @@
-"""Iterations whose losses or gradients are no numbers change nothing, and the device is never asked on the way.
+"""From the phase on in which a loss or a gradient is no number, an iteration changes nothing, and the device is never asked.
 
-Whether an iteration is sound is a flag that stays on the device and gates what the iteration writes: weights, what the
-optimizers remember, averages, statistics.  The host reads what was found when it prints, in one transfer.
+Whether an iteration is sound is a flag that stays on the device and gates what the iteration writes.  Networks whose phase
+was over by then have stepped; none steps after it.  What is written at the end, averages, statistics of batches and what the
+method remembers, stays as it was before the iteration.  The host reads what was found when it prints, in one transfer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from facerestore.engine import distributed
 from facerestore.engine.distributed import World
+
+SMALLEST_SCALE = 1.0  # of a loss: a gradient that overflows below it is too large by itself, not by its scale
 
 
 @dataclass(frozen=True)
@@ -66,25 +69,28 @@ class Guard:
         if gradients:
             gradients[0].add_((values * 0).sum())
 
-    def see_gradients(self, gradients: Mapping[str, Sequence[Tensor]], scaled: bool = False) -> None:
+    def see_gradients(self, gradients: Mapping[str, Sequence[Tensor]], scale: Tensor | None = None) -> None:
         """Look at the gradients by network, the same on all processes; the iteration is skipped where one is not finite.
 
-        Those of a loss that was `scaled` may overflow now and then, which is no fault: its scale is lowered for it.
+        Those of a loss that was multiplied by a `scale` may overflow now and then, which is no fault: the scale is lowered for
+        it.  Where they still overflow when it is below `SMALLEST_SCALE`, they would for ever, and it is one.
         """
         largest = {n: torch.stack([v.float() for v in torch._foreach_norm(g, float("inf"))]).amax()
                    for n, g in gradients.items() if g}  # fmt: skip
         if largest:
             wrong = ~torch.stack(list(largest.values())).isfinite()
             self.skipping = self.skipping | wrong.any()
-            if not scaled:
-                self._note(tuple(f"gradient of {n}" for n in largest), wrong, torch.zeros_like(wrong))
-                self.unsound = self.unsound | wrong.any()
+            if scale is not None:
+                wrong = wrong & (scale < SMALLEST_SCALE)
+            self._note(tuple(f"gradient of {n}" for n in largest), wrong, torch.zeros_like(wrong))
+            self.unsound = self.unsound | wrong.any()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimizer's step, unless the iteration is skipped.
 
-        Fused Adam looks at the flag itself.  Around any other optimizer everything that it changes is kept for as long as the
-        step takes; its counters on the host, which the device's flag does not reach, count a skipped step.
+        Fused Adam looks at the flag itself.  Around any other optimizer the weights and the tensors in its `state` are kept for
+        as long as the step takes, whether it changes them or puts others in their place.  What the device's flag does not reach
+        goes on in a skipped step: counters on the host, and whatever else an optimizer of your own keeps (in its groups, say).
         """
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(g.get("fused") for g in optimizer.param_groups):
             optimizer.grad_scale, optimizer.found_inf = None, self.skipping.float()
@@ -94,9 +100,14 @@ class Guard:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         for p in parameters:  # what an optimizer remembers from its first step on must start from numbers
             p.grad.masked_fill_(self.skipping, 0)
-        remembered = [v for p in parameters for v in optimizer.state.get(p, {}).values() if isinstance(v, Tensor)]
-        with self.protecting([*(p.detach() for p in parameters), *remembered]):
+        states = [optimizer.state.get(p, {}) for p in parameters]
+        remembered = [(s, key, v) for s in states for key, v in s.items() if isinstance(v, Tensor)]
+        with self.protecting([*(p.detach() for p in parameters), *(v for _, _, v in remembered)]):
             optimizer.step()
+        for state, key, before in remembered:
+            now = state.get(key)
+            if isinstance(now, Tensor) and now is not before and now.device == self.skipping.device:
+                state[key] = torch.where(self.skipping, before, now)
 
     @contextmanager
     def protecting(self, tensors: Iterable[Tensor]) -> Iterator[None]:
@@ -115,8 +126,7 @@ class Guard:
 
     def read(self, world: World) -> Findings:
         """What was found since the last reading, on all processes.  Waits for the device; all processes must call it."""
-        own = self.counts.tolist(), {names: first.tolist() for names, first in self._first.items()}
-        parts = distributed.gather(own, world)
+        parts = distributed.gather(self._to_host(), world)
         counts = [max(values) for values in zip(*(part[0] for part in parts), strict=True)]
         found: tuple[dict[str, int], dict[str, int]] = {}, {}
         for _, firsts_by_names in parts:
@@ -128,6 +138,16 @@ class Guard:
         self._first.clear()
         self.restart(counts[1])
         return Findings(*counts, *found)
+
+    def _to_host(self) -> tuple[list[int], dict[tuple[str, ...], tuple[list[int], list[int]]]]:
+        """Counts and first iterations as numbers, all in one transfer."""
+        values = torch.cat([self.counts, *(first.flatten() for first in self._first.values())]).tolist()
+        counts, rest, firsts = values[: len(self.counts)], values[len(self.counts) :], {}
+        for names in self._first:
+            n = len(names)
+            firsts[names] = rest[:n], rest[n : 2 * n]
+            rest = rest[2 * n :]
+        return counts, firsts
 
     def restart(self, in_a_row: int = 0) -> None:
         """Forget what was found, but for the iterations that have been skipped `in_a_row`."""

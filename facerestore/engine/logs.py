@@ -8,12 +8,13 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from facerestore.config.schema import Warned
 from facerestore.engine.grid import columns, grid
 from facerestore.engine.report import Picture
 from facerestore.engine.wandb_run import WandbRun
@@ -48,6 +49,12 @@ def start_logging(is_main: bool = True, file: Path | None = None) -> None:
 def _attach(handler: logging.Handler) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(handler)
+
+
+def log_notes(notes: Iterable[str], is_main: bool = True) -> None:
+    """What a reader should know about the options; the first process alone says it."""
+    for note in notes if is_main else ():
+        logger.log(logging.WARNING if isinstance(note, Warned) else logging.INFO, "%s", note)
 
 
 def progress_bar(total: int, start: int = 0, what: str = "", unit: str = "it", shown: bool = True, timed: bool = True) -> tqdm:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from facerestore.checkpoint import SUFFIXES, load_weights, read_checkpoint, read_torch, save_checkpoint, write_torch
 from facerestore.config.schema import net_of
 from facerestore.engine.logs import logger
+from facerestore.engine.states import what_is_wrong
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, dotted
 from facerestore.files import digest
@@ -42,7 +43,7 @@ def save_training(
         checksums[path.name] = digest(path)
     state = {
         "iter": it,
-        "optimizers": {k: {"type": type(o).__name__, **o.state_dict()} for k, o in model.optimizers.items()},
+        "optimizers": {k: _optimizer_state(o) for k, o in model.optimizers.items()},
         "loss_scales": model.loss_scales.state_dict(),
         "method": model.method.state(),
         "models": checksums,
@@ -52,11 +53,18 @@ def save_training(
     }
     save_bundle(folder / "models" / "nets_ema_latest.pth", model, it)
     for name in checksums:
-        _link(folder / "models" / name, folder / "models" / f"{name.rpartition('_')[0]}_latest{Path(name).suffix}")
+        latest = folder / "models" / f"{name.rpartition('_')[0]}_latest{suffix}"
+        _link(folder / "models" / name, latest)
+        remove_other_format(latest)
     write_torch(_state_file(folder, it), state)
     if keep:
         for old in saved_iterations(folder)[:-keep]:
-            _delete(folder, old)
+            _delete(folder, old, model.networks)
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    state = optimizer.state_dict()
+    return {"type": type(optimizer).__name__, "remembered": len(state["state"]), **state}
 
 
 def save_network(path: Path, model: TrainingModel, name: str, more: Mapping[str, Any]) -> None:
@@ -97,7 +105,11 @@ def resume_training(
             raise CheckpointError(f"{state_file}: holds no {key}, which these options train")
         _load_optimizer(key, optimizer, state["optimizers"][key], state_file)
     model.loss_scales.load_state_dict(state.get("loss_scales", {}))  # states of before there were any have none
-    model.method.load_state(state["method"])
+    try:
+        model.method.load_state(state["method"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        kind = type(model.method).__name__
+        raise CheckpointError(f"{state_file}: what it holds as `method` is not what {kind} remembers ({error})") from None
     model.passed_over = state.get("passed_over", 0)  # states of older versions know none
     _tell_changes(json.loads(state["options"]), json.loads(json.dumps(raw_options)))
     if state["world_size"] != model.world.size:
@@ -120,15 +132,14 @@ def latest_state(folder: Path) -> Path | None:
 def read_state(path: Path) -> dict[str, Any]:
     """A training state whose network files are there and whole."""
     state = read_torch(path)
-    wanted = {"iter": int, "optimizers": dict, "method": dict, "models": dict, "world_size": int, "options": str}
-    if not isinstance(state, dict) or not all(isinstance(state.get(k), kind) for k, kind in wanted.items()):
-        raise CheckpointError(f"{path}: this is no training state of facerestore")
+    if wrong := what_is_wrong(state):
+        raise CheckpointError(f"{path}: {wrong}")
     for name, checksum in state["models"].items():
         file = path.parent.parent / "models" / name
         if not file.is_file():
             raise CheckpointError(f"{file}: belongs to this checkpoint and does not exist")
         if digest(file) != checksum:
-            raise CheckpointError(f"{file}: damaged or cut off")
+            raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes, damaged or cut off")
     return state
 
 
@@ -147,6 +158,10 @@ def _state_file(folder: Path, it: int) -> Path:
     return folder / "training_states" / f"{it}.state"
 
 
+BY_ELEMENT = (  # what torch's optimizers remember of each element of a parameter
+    "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum",
+    "prev", "step_size", "ax",
+)  # fmt: skip
 FLAVOURS = ("amsgrad", "momentum", "nesterov", "centered")  # options that change what an optimizer remembers
 
 
@@ -158,12 +173,25 @@ def _load_optimizer(key: str, optimizer: torch.optim.Optimizer, state: dict[str,
     if state["type"] != type(optimizer).__name__ or changed:
         logger.warning("%s is of another kind now and starts with nothing remembered", key)
         return
-    try:
-        optimizer.load_state_dict({k: v for k, v in state.items() if k != "type"})
+    groups = [{**saved, **values} for saved, values in zip(state["param_groups"], own, strict=False)]
+    groups += state["param_groups"][len(groups) :]
+    try:  # with the flags of now (`fused` and the like), which say where its counters belong
+        optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+        _lay_out_as_parameters(optimizer)
     except ValueError as error:
         raise CheckpointError(f"{source}: its {key} does not fit these networks ({error})") from None
-    for group, values in zip(optimizer.param_groups, own, strict=True):
-        group.update(values)
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what is remembered of a parameter, element by element, to its memory format: fused optimizers walk both as plain
+    memory, and `channels_last` may have changed.  ValueError where it is of another shape."""
+    for parameter, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            shape = value.shape if isinstance(value, torch.Tensor) else None
+            if name in BY_ELEMENT and value is not None and shape != parameter.shape:
+                raise ValueError(f"{name} is {shape and tuple(shape)} for a parameter of {tuple(parameter.shape)}")
+            if shape == parameter.shape and value.stride() != parameter.stride():
+                remembered[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _tell_changes(before: Any, now: Any, path: tuple[str, ...] = ()) -> None:
@@ -186,9 +214,28 @@ def _link(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _delete(folder: Path, it: int) -> None:
+def remove_other_format(path: Path) -> None:
+    """Of a file that was written, remove what an earlier run left in the other format: it would be mistaken for the newest."""
+    for suffix in SUFFIXES:
+        if suffix != path.suffix:
+            path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _delete(folder: Path, it: int, networks: Iterable[str]) -> None:
     """Remove a checkpoint, its state first, so that none is left that names missing files."""
+    names = _files_of(folder, it, networks)
     with suppress(OSError):
         _state_file(folder, it).unlink()
-        for path in [p for suffix in SUFFIXES for p in (folder / "models").glob(f"*_{it}{suffix}")]:
-            path.unlink()
+        for name in names:
+            (folder / "models" / name).unlink(missing_ok=True)
+
+
+def _files_of(folder: Path, it: int, networks: Iterable[str]) -> list[str]:
+    """The networks' files of a checkpoint: those that its state names, or where it cannot be read, those of `networks`."""
+    try:
+        state = read_torch(_state_file(folder, it), mapped=True)
+    except CheckpointError:
+        state = None
+    if what_is_wrong(state) is None:
+        return list(state["models"])
+    return [f"{name}_{it}{suffix}" for name in networks for suffix in SUFFIXES]

@@ -22,7 +22,7 @@ from facerestore.engine.evaluation import (
     protocol_of,
     write_tables,
 )
-from facerestore.engine.logs import logger, read_curves, start_logging
+from facerestore.engine.logs import log_notes, logger, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics, protocols
 from facerestore.errors import OptionError
 from facerestore.registry import MODELS
@@ -40,8 +40,7 @@ def test(options: Options, world: World) -> None:
     for _, dataset in sets.values():
         model.method.refuse_data(dataset)
     start_logging(world.is_main, folder / f"test_{options.name}.log")
-    for note in options.notes:
-        logger.info("%s", note)
+    log_notes(options.notes, world.is_main)
     iterations = iterations_of_weights(options)
     for key, it in iterations.items():
         logger.info("weights of %s: iteration %d", key, it)

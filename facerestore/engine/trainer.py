@@ -37,6 +37,7 @@ from facerestore.engine.grid import ROWS as GRID_ROWS
 from facerestore.engine.logs import (
     CurveWriter,
     bytes_text,
+    log_notes,
     logger,
     number,
     peak_memory,
@@ -128,8 +129,7 @@ def _train_in(
     world = model.world
     if world.is_main:
         atomic_write(folder / "options.yml", to_yaml(options.raw))
-    for note in options.notes:
-        logger.info("%s", note)
+    log_notes(options.notes, world.is_main)
     start = 0
     if state_file:
         start = resume_training(model, state_file, options.raw, options.path.ignore_resume_networks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,6 +69,7 @@ class TrainingModel:
 
     def __post_init__(self) -> None:
         self.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}
+        self._unfrozen = list(self.trainable)  # networks that are not frozen now
         self.terms: dict[str, Tensor] = {}
         self.passed_over = 0  # batches that the training did not go back to when it went back
         self.guard = Guard(self.world.device, self.recipe.loss_limit)
@@ -130,6 +131,7 @@ class TrainingModel:
         with self.autocast(), scaled_gradients(self._scale(scaler)):
             yield terms
         terms.backward()
+        self._thaw()
         self.slices.meet(names, terms, partial(self._end_phase, updated))
 
     def _scale(self, scaler: torch.amp.GradScaler) -> Tensor | None:
@@ -141,7 +143,6 @@ class TrainingModel:
 
     def _end_phase(self, updated: list[str], slices: list[Terms]) -> None:
         """Update the networks, once the gradients of all slices are there, and note the terms."""
-        self._thaw()
         terms = mean_of_all(slices)
         if terms:
             self._update(updated, terms)
@@ -153,17 +154,17 @@ class TrainingModel:
         self.guard.see_terms(terms, [p.grad for p in parameters if p.grad is not None])
         distributed.exchange_gradients(parameters, self.world)
         scaler = self.loss_scales.of(updated)
-        scaled = scaler.is_enabled() and any(p.grad is not None for p in parameters)
-        if scaled:
+        scale = self._scale(scaler) if any(p.grad is not None for p in parameters) else None
+        if scale is not None:
             scaler.unscale_(Gradients(parameters))
         by_network = {n: [p.grad for p in self.trainable[n] if p.grad is not None] for n in updated}
-        self.guard.see_gradients(by_network, scaled)
+        self.guard.see_gradients(by_network, scale)
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
         for key, networks in self.method.optimizer_networks.items():
             if key in self.optimizers and not set(networks).isdisjoint(updated):
                 self.guard.step(self.optimizers[key])
-        if scaled:
+        if scale is not None:
             scaler.update()
         for p in parameters:  # an optimizer that steps several networks must not find this phase's gradients again
             p.grad = None
@@ -184,11 +185,19 @@ class TrainingModel:
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
         """See :meth:`facerestore.models.base.Method.mean_over_processes`."""
-        return self.slices.meet("mean", value.detach(), lambda values: distributed.mean(mean_of(values), self.world))
+        return self._meet("mean", value.detach(), lambda values: distributed.mean(mean_of(values), self.world))
 
     def gathered(self, value: Tensor) -> Tensor:
         """See :meth:`facerestore.models.base.Method.gathered`."""
-        return self.slices.meet("gather", value.detach(), lambda values: distributed.rows_of_all(torch.cat(values), self.world))
+        return self._meet("gather", value.detach(), lambda values: distributed.rows_of_all(torch.cat(values), self.world))
+
+    def _meet(self, where: str, value: Tensor, settle: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        """See :meth:`Slices.meet`.  The others walk meanwhile: what this slice's phase has frozen must not be so for them."""
+        mine = self._unfrozen
+        self._thaw()
+        settled = self.slices.meet(where, value, settle)
+        self._freeze_all_but(mine)
+        return settled
 
     def restore(self, batch: Mapping[str, Any], ema: bool = True) -> Tensor:
         """The restored pictures of a batch, in the data set's range."""
@@ -241,6 +250,7 @@ class TrainingModel:
                 group["lr"] = learning_rate(self.recipe.schedule, it, group["initial_lr"], self.recipe.warmup_iter)
 
     def _freeze_all_but(self, updated: list[str]) -> None:
+        self._unfrozen = updated
         for name, parameters in self.trainable.items():
             for p in parameters:
                 p.requires_grad = name in updated

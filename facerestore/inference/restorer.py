@@ -12,7 +12,7 @@ from facerestore.archs import build_network
 from facerestore.checkpoint import Checkpoint, load_weights, recognise
 from facerestore.data.image_io import read_image, tensor_to_image
 from facerestore.errors import CheckpointError, DataError, OptionError, listed
-from facerestore.inference.tiles import Tiling, restore_in_tiles
+from facerestore.inference.tiles import restore_in_tiles, tiling_of
 
 
 class Restorer:
@@ -24,7 +24,7 @@ class Restorer:
         device: where it runs; a GPU by default where there is one
         tile: side of the parts in which larger pictures are restored, in pixels of the input, a multiple of 8; all at once
             by default
-        tile_overlap: by how much such parts overlap (see :mod:`facerestore.inference.tiles`)
+        tile_overlap: by how much such parts overlap; 64 by default, or half of `tile` where that is less
 
     Raises:
         CheckpointError: the file is missing, damaged, of no known network, or of one that takes or makes something else
@@ -37,9 +37,9 @@ class Restorer:
         key: str | None = None,
         device: str | torch.device | None = None,
         tile: int | None = None,
-        tile_overlap: int = 64,
+        tile_overlap: int | None = None,
     ):
-        self.tiling = Tiling(tile, tile_overlap) if tile else None
+        self.tiling = tiling_of(tile, tile_overlap)
         kind, keywords, file = recognise(weights)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from facerestore.errors import OptionError
 
-STEP = 8  # sides, overlaps and so the tiles' places are multiples of it: strides and unshuffled pixels meet as in the whole
+# Sides and overlaps are multiples of it, and so are the tiles' places: strides and unshuffled pixels meet as in the whole.  But
+# the last tiles end with the picture: where its sides are no multiples, theirs are at other places.
+STEP = 8
+OVERLAP = 64  # where the option does not say it, and tiles are large enough
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Tiling:
     """
 
     side: int
-    overlap: int = 64
+    overlap: int
 
     def __post_init__(self) -> None:
         if self.side < 1 or self.side % STEP:
@@ -57,6 +60,14 @@ class Tiling:
     def _starts(self, length: int) -> list[int]:
         last = max(length - self.side, 0)
         return [*range(0, last, self.side - self.overlap), last]
+
+
+def tiling_of(side: int | None, overlap: int | None = None) -> Tiling | None:
+    """What `tile` and `tile_overlap` say, both in pixels of the input: none without a side; by default tiles overlap by 64
+    pixels, or by the largest multiple of 8 within half of the side."""
+    if not side:
+        return None
+    return Tiling(side, min(OVERLAP, side // (2 * STEP) * STEP) if overlap is None else overlap)
 
 
 def restore_in_tiles(

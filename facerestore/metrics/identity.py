@@ -93,7 +93,7 @@ class IdentityDistance(PictureMetric):
 def network_input(image: Tensor, colours: Literal["gray", "rgb"], size: int) -> Tensor:
     """RGB (N, 3, H, W) as an identity network takes it: gray or not, (N, 1 or 3, size, size)."""
     if colours == "gray":
-        image = (image * image.new_tensor(GRAY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        image = sum(share * channel for share, channel in zip(GRAY, image.split(1, dim=1), strict=True))
     return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False)
 
 

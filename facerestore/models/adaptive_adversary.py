@@ -51,7 +51,7 @@ class AdaptiveAdversary:
             return
         deceit = self.gan(self.discriminator(image).logits, True, is_disc=False)
         weight = (
-            deceit.new_tensor(self.weight)
+            deceit.new_full((), self.weight)
             if not self.adaptive
             else self.weight * adaptive_weight(sum(distances.values()), deceit, last_layer, max_weight=1.0)
         )

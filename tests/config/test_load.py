@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from facerestore.config import load_options
+from facerestore.config.schema import Warned
 from facerestore.config.tree import from_file, to_yaml
 from facerestore.errors import OptionError
 
@@ -286,7 +287,10 @@ def test_numbers_that_are_plainly_a_mistake(tmp_path, override, hint):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("val.val_freq=5e10", "`val.val_freq` (iterations from one validation to the next; none by default) is 50000000000"),
+        (
+            "val.val_freq=5e10",
+            "`val.val_freq` (iterations from one validation to the next; only after the last by default) is 50000000000",
+        ),
         ("logger.print_freq=11", "`logger.print_freq`"),
         ("logger.print_freq=10", None),
         ("train.warmup_iter=10", "`train.warmup_iter`"),
@@ -305,6 +309,30 @@ def test_what_the_training_does_not_live_to_see_is_noted(tmp_path, override, tol
     assert len(notes) == (told is not None)
     assert all(told in note for note in notes)
     assert all("ends with" in note for note in notes)
+
+
+def test_tiles_need_no_overlap_to_be_said(tmp_path):
+    assert load_options(written(tmp_path, GOOD), ["val.tile=64"]).val.tile_overlap is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["val.tile_overlap=16"], "val.tile_overlap"),
+        (["logger.wandb={resume_id: a}"], "logger.wandb.resume_id"),
+        (["train.ema_start_iter=5", "train.ema_decay=0"], "train.ema_start_iter"),
+        (["val.metrics={psnr: {type: calculate_psnr}}", "val.keep_best=[psnr]"], "val.keep_best"),
+    ],
+)
+def test_keys_that_mean_nothing_alone_are_noted(tmp_path, overrides, key):
+    (note,) = load_options(written(tmp_path, GOOD), overrides).notes
+    assert note.startswith(f"`{key}` is not read")
+
+
+@pytest.mark.parametrize(("end", "warned"), [(4, True), (5, False)])
+def test_a_schedule_that_ends_long_before_the_training_is_warned_of(tmp_path, end, warned):
+    (note,) = load_options(written(tmp_path, GOOD), [f"train.scheduler={{type: LinearLR, total_iters: {end}}}"]).notes
+    assert "the rate stays at its last" in note and isinstance(note, Warned) == warned
 
 
 def test_a_learning_rate_of_0_is_noted(tmp_path):
@@ -454,6 +482,16 @@ def test_a_published_file_loads_as_it_is(tmp_path):
         ("logger.wandb={projekt: x}", "logger.wandb"),
         ("val.tile=500", "val.tile"),
         ("val.tile=64 val.tile_overlap=40", "val.tile_overlap: is 40: tiles of 64 pixels overlap by at most 32"),
+        ("train.ema_decay=0.9 train.ema_half_life_kimg=1", "give one (`ema_decay: ~` takes the other back)"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: {missing: skip}}}", "others.A: needs `folder`"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: a, missing: go}}}", "A.missing: must be stop or skip"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: a, mising: skip}}}", "(did you mean 'missing'?)"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: {folder: 3}}}", "must be text, not"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: ''}}", "cannot be a folder's path"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {A: 3}}", "must be text or a mapping"),
+        ("datasets.val={type: SyntheticFaceDataset, others: {'': a}}", "cannot be what a program is called"),
+        ("train.ema_half_life_kimg=1e-9", "must be a number >= 0.001"),
+        ("val.metrics={psnr: {type: calculate_psnr}} val.keep_best=[psnr, psnr]", "keep_best: names 'psnr' twice"),
         ("datasets.train.others={A: a}", "datasets.train.others: the training's pictures are not measured"),
         (
             "datasets.val={type: SyntheticFaceDataset, others: {restored: a}}",
@@ -464,7 +502,7 @@ def test_a_published_file_loads_as_it_is(tmp_path):
 )
 def test_names_and_paths_that_are_none(tmp_path, override, sentence):
     with pytest.raises(OptionError, match=re.escape(sentence)):
-        load_options(written(tmp_path, GOOD), re.split(r" (?=val)", override))
+        load_options(written(tmp_path, GOOD), re.split(r" (?=val|train)", override))
 
 
 def test_a_lone_surrogate_is_no_name(tmp_path):

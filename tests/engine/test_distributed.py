@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
 
 from facerestore.engine import distributed
 from facerestore.errors import UserError
@@ -19,9 +22,10 @@ RRDBNET = "network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, num_feat: 8, n
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "more", "accumulate"),
-    [("sr.yml", [], 1), ("srgan.yml", [], 1), ("sr.yml", [RRDBNET], 1), ("sr.yml", [RRDBNET, "train.clip_grad_norm=0.1"], 2)],
-    ids=["MSRResNet", "SRGAN", "RRDBNet", "RRDBNet in slices, clipped"],
-)
+    [("sr.yml", [], 1), ("srgan.yml", [], 1), ("sr.yml", [RRDBNET], 1), ("sr.yml", [RRDBNET, "train.clip_grad_norm=0.1"], 2),
+     ("sr.yml", [RRDBNET, "train.channels_last=true", "train.optim_g.fused=true"], 1)],
+    ids=["MSRResNet", "SRGAN", "RRDBNet", "RRDBNet in slices, clipped", "RRDBNet, channels last, fused"],
+)  # fmt: skip
 def test_two_processes_are_one(tmp_path, options, more, accumulate):
     settings = [*SETTINGS, *(word for override in more for word in ("--set", override))]
     one = program("train.py", "-opt", DEBUG / options, *settings, "--set", "name=one", cwd=tmp_path)
@@ -34,6 +38,18 @@ def test_two_processes_are_one(tmp_path, options, more, accumulate):
     for kind in alone:
         for key, tensor in alone[kind].items():
             assert (tensor - together[kind][key]).abs().max() <= 1e-5, key
+
+
+def test_exchanged_gradients_lie_in_memory_as_their_parameters_do(monkeypatch):
+    monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: None)  # the other process has nothing but zeros
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)).to(memory_format=torch.channels_last)
+    weight = network[0].weight
+    weight.grad = torch.randn_like(weight)
+    expected = weight.grad / 2
+    distributed.exchange_gradients([weight, network[0].bias], distributed.World(0, 2))
+    assert network[0].bias.grad is None
+    assert weight.grad.stride() == weight.stride() and not weight.grad.is_contiguous()
+    assert torch.equal(weight.grad, expected)
 
 
 @pytest.mark.parametrize(

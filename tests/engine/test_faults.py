@@ -24,10 +24,29 @@ from tests.engine.runs import DEBUG, ROOT, same, weights
 
 QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false", "--set", "name=run",
          "--set", "train.scheduler=~"]  # fmt: skip
+
+
+class Assigning(torch.optim.Optimizer):
+    """Momentum that is another tensor after each step."""
+
+    def __init__(self, parameters, lr: float):
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    state = self.state[p]
+                    state["mean"] = 0.9 * state.get("mean", torch.zeros_like(p)) + p.grad
+                    p -= group["lr"] * state["mean"]
+
+
 OPTIMIZERS = {
     "Adam": lambda p: torch.optim.Adam(p, lr=1e-3),
     "fused AdamW": lambda p: torch.optim.AdamW(p, lr=1e-3, fused=True),
     "SGD": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
+    "assigning": lambda p: Assigning(p, lr=1e-3),
     "RMSprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.5, centered=True),
 }
 
@@ -138,7 +157,7 @@ def test_an_overflow_of_a_scaled_loss_is_skipped_and_no_fault():
     model = a_model("sr.yml", "Adam")
     guard = model.guard
     guard.begin(1)
-    guard.see_gradients({"net_g": [torch.tensor([1.0, float("inf")])]}, scaled=True)
+    guard.see_gradients({"net_g": [torch.tensor([1.0, float("inf")])]}, scale=torch.tensor(1024.0))
     guard.end()
     assert guard.skipping
     assert guard.read(model.world).skipped == 0
@@ -363,6 +382,19 @@ def test_one_bit_that_is_wrong_is_found_wherever_it_counts(tmp_path):
         else:  # what lies between the records counts for nothing
             assert same(read.states, {"params": weights}) and read.meta == {"iteration": 3}
     assert refused > 10_000 / 97
+
+
+@pytest.mark.parametrize("name", ["models/net_g_2.pth", "training_states/2.state"])
+def test_a_file_that_was_cut_off_is_told_with_its_size(tmp_path, train, name):
+    train("train.total_iter=2")
+    path = tmp_path / "experiments/run" / name
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:5000])
+    state = tmp_path / "experiments/run/training_states/2.state"
+    code, said = train("train.total_iter=3", f"path.resume_state={state}", "name=other")
+    assert code == 2 and f"{path}: 5,000 bytes, damaged or cut off" in said
+    assert "Errno" not in said and "Traceback" not in said
 
 
 def test_iterations_and_not_times_tell_which_checkpoint_is_the_last(tmp_path, train):

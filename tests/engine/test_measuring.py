@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ class Doubler(nn.Module):
     """Stands for a trained model: restores by making pictures twice as bright."""
 
     world = World()
+    method = SimpleNamespace(reads=("lq", "gt"))
 
     def restorations(self, batch) -> dict[str, Tensor]:
         return {"double": 2 * batch["lq"], "same": batch["lq"]}

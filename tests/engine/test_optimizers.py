@@ -33,6 +33,13 @@ class Signs(torch.optim.Optimizer):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(mean.sign(), alpha=group["lr"])
 
 
+class Unsteady(Signs):
+    """Fails in its first step, by an error of its own."""
+
+    def step(self):
+        raise KeyError("mean")
+
+
 def section(**more) -> str:
     return f"train.optim_g={json.dumps({'type': NAME, 'lr': 1e-3, **more})}"
 
@@ -58,6 +65,11 @@ def test_a_dotted_name_is_bound_against_its_signature():
         ({"type": "Adamm"}, "did you mean 'Adam'"),
         ({"type": "Signs"}, "package.module.Class"),
         ({"type": ".Signs"}, "there is no optimizer"),
+        ({"type": "..Adam"}, "there is no optimizer"),
+        ({"type": "tests.engine.broken_module.Signs"}, "there is no optimizer 'tests.engine.broken_module.Signs': not today"),
+        ({"type": "torch.optim.SparseAdam"}, "torch.optim.SparseAdam cannot train here"),
+        ({"type": "torch.optim.LBFGS"}, "missing 1 required positional argument: 'closure'"),
+        ({"type": "tests.engine.test_optimizers.Unsteady"}, "Unsteady cannot train here: with dense gradients"),
     ],
 )
 def test_what_is_wrong_is_told(more, hint):

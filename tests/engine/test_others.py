@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facerestore.config import load_options
-from facerestore.data.image_io import write_image
+from facerestore.data.image_io import decode_image, picture_size, write_image
 from facerestore.engine import cli
 from facerestore.engine.best import mean_over_sets
 from facerestore.engine.evaluation import DatasetScores, dataset_of
+from facerestore.engine.trainer import open_data
+from facerestore.errors import DataError
 
 OPTIONS = """\
 name: compared
@@ -98,7 +101,65 @@ def test_results_of_another_size_are_refused(truths, capsys):
     name = next(iter(truths))
     write_image(f"results/perfect/{name}.png", truths[name][:32])
     said = refused(capsys)
-    assert "is 64x32 and this run's own is 64x64" in said and f"results/perfect/{name}.png" in said
+    assert "is 64x32 and the truth is 64x64" in said and f"results/perfect/{name}.png" in said
+
+
+def test_training_finds_damaged_results_before_it_begins(truths):
+    Path("train.yml").write_text(
+        OPTIONS.replace("test_1:", "val:")
+        + "train: {total_iter: 2, optim_g: {type: Adam, lr: 1e-3}, pixel_opt: {type: L1Loss}}\n"
+    )
+    options = load_options("train.yml", ["datasets.train={type: SyntheticFaceDataset, count: 2, size: 32}"])
+    open_data(options)
+    path = Path(f"results/perfect/{next(iter(truths))}.png")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=f"picture {path} is truncated"):
+        open_data(options)
+
+
+def test_sizes_are_those_of_the_stored_truth_cut_to_the_scale(truths, tmp_path, capsys):
+    """A set of whole pictures of any size: 70x67 pixels are measured as 68x64."""
+    write_image("truth/a.png", np.zeros((67, 70, 3), np.uint8))
+    data = "type: PairedImageDataset, name: any, dataroot_gt: truth, others: {A: a}"
+    given = ["--set", f"datasets.test_1={{{data}}}"]
+    write_image("a/a.png", np.zeros((67, 70, 3), np.uint8))
+    assert "is 70x67 and the truth is 68x64" in refused(capsys, *given)
+    write_image("a/a.png", np.zeros((64, 68, 3), np.uint8))
+    assert cli.test_main(["-opt", "test.yml", *given]) == 0
+
+
+def test_a_program_that_skipped_faces_is_measured_over_those_that_it_has(truths, capsys):
+    lacked, *rest = truths
+    Path(f"results/gfpgan/{lacked}_out.png").unlink()
+    assert "missing: skip" in refused(capsys)
+    skip = ["--set", "datasets.test_1.others.GFPGAN={folder: 'results/gfpgan/{}_out', missing: skip}"]
+    assert cli.test_main(["-opt", "test.yml", *skip]) == 0
+    told = f"GFPGAN: measured over 2 of 3 pictures (it lacks {lacked})"
+    assert told in capsys.readouterr().out
+    assert told in Path("results/compared/report.html").read_text()
+    faces = json.loads(Path("results/compared/scores.json").read_text())["datasets"]["faces"]
+    assert faces["lacking"] == {"GFPGAN": [lacked]}
+    assert [name for name, methods in faces["pictures"].items() if "GFPGAN" in methods] == rest
+    own = [faces["pictures"][name]["GFPGAN"]["psnr"] for name in rest]
+    assert faces["mean"]["GFPGAN"]["psnr"] == pytest.approx(np.mean(own))
+    for name in rest:
+        Path(f"results/gfpgan/{name}_out.png").rename(f"results/gfpgan/{Path(name).name}_else.png")
+    assert "lacks the results of 3 of 3 pictures" in refused(capsys, *skip)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40)])
+@pytest.mark.parametrize("orientation", [None, 3, 6])
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "webp", "tif"])
+def test_headers_tell_the_size_of_what_is_decoded(tmp_path, kind, orientation, size):
+    path = tmp_path / f"a.{kind}"
+    more = {}
+    if orientation:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        more = {"exif": exif}
+    Image.new("RGB", size).save(path, **more)
+    data = path.read_bytes()
+    assert picture_size(data, "a") == decode_image(data, "a").shape[:2]
 
 
 def test_results_that_nobody_asked_for_are_told(truths, capsys):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from facerestore.config import load_options
+from facerestore.engine import build_model
+from facerestore.engine.best import keep_best
 from facerestore.engine.cli import train_main
+from facerestore.engine.resume import _delete, _load_optimizer, latest_state, read_state
+from facerestore.errors import CheckpointError
 from facerestore.models.sr import SRModel
 from tests.engine.runs import DEBUG, QUICK, ROOT, program, same, weights
 
@@ -156,6 +166,137 @@ def test_an_optimizer_of_another_kind_starts_anew_and_says_so(tmp_path, train, c
     betas = ["--set", "train.optim_g.betas=~"] if "SGD" in change else []
     more = ["--set", f"train.optim_g.{change}", *betas, "--set", "name=run", "--set", "train.total_iter=3"]
     assert "optim_g is of another kind now" in train(*more, "--auto_resume")
+
+
+def stepped(memory: torch.memory_format, **keywords) -> tuple[nn.Conv2d, torch.optim.Adam]:
+    """A layer that was trained once, in some memory format."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 4, 3).to(memory_format=memory)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, **keywords)
+    step(layer, optimizer)
+    return layer, optimizer
+
+
+def step(layer, optimizer) -> None:
+    layer(torch.linspace(-1, 1, 150).reshape(2, 3, 5, 5)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("now", [torch.contiguous_format, torch.channels_last])
+def test_what_an_optimizer_remembers_lies_in_memory_as_the_weights_do_now(before, now):
+    layer, optimizer = stepped(before, fused=True)
+    again, fresh = stepped(now, fused=True)
+    _load_optimizer("optim_g", fresh, copy.deepcopy({"type": "Adam", **optimizer.state_dict()}), Path("1.state"))
+    assert fresh.state[again.weight]["exp_avg"].stride() == again.weight.stride()
+    for trained in ((layer, optimizer), (again, fresh)):
+        step(*trained)
+    torch.testing.assert_close(again.weight, layer.weight, rtol=0, atol=1e-6)
+
+
+def test_counters_are_where_the_flags_of_now_ask_for_them():
+    _, optimizer = stepped(torch.contiguous_format)
+    elsewhere = torch.optim.Adam(nn.Conv2d(3, 4, 3, device="meta").parameters(), lr=0.1, capturable=True)
+    _load_optimizer("optim_g", elsewhere, {"type": "Adam", **optimizer.state_dict()}, Path("1.state"))
+    assert {s["step"].device.type for s in elsewhere.state.values()} == {"meta"}
+    assert elsewhere.param_groups[0]["capturable"] is True
+
+
+def test_a_memory_of_another_shape_is_refused():
+    _, optimizer = stepped(torch.contiguous_format)
+    state = {"type": "Adam", **copy.deepcopy(optimizer.state_dict())}
+    state["state"][0]["exp_avg"] = torch.zeros(2, 2)
+    with pytest.raises(CheckpointError, match=r"1.state: its optim_g does not fit .*exp_avg is \(2, 2\) for a parameter of"):
+        _load_optimizer("optim_g", optimizer, state, Path("1.state"))
+
+
+def without(mapping: dict, *keys: str) -> dict:
+    return {k: v for k, v in mapping.items() if k not in keys}
+
+
+DAMAGES = {
+    "type": (lambda s: s["optimizers"].update(optim_g=without(s["optimizers"]["optim_g"], "type")), "optim_g has no `type`"),
+    "groups": (lambda s: s["optimizers"]["optim_g"].pop("param_groups"), "optim_g has no `param_groups`"),
+    "empty groups": (lambda s: s["optimizers"]["optim_g"].update(param_groups=[{}]), "of its optim_g name no parameters"),
+    "options": (lambda s: s.update(options="{"), "its `options` are no JSON object"),
+    "passed over": (lambda s: s.update(passed_over="3"), "its `passed_over` is a str, not int"),
+    "scales": (lambda s: s.update(loss_scales=[1.0]), "its `loss_scales` is a list, not dict"),
+    "a scale": (lambda s: s.update(loss_scales={"net_g": {"scale": "big"}}), "its `loss_scales` hold no scale for net_g"),
+    "memory": (lambda s: s["optimizers"]["optim_g"].update(state={}), "optim_g has lost what it remembered"),
+    "an old one's memory": (
+        lambda s: s["optimizers"].update(optim_g=without(s["optimizers"]["optim_g"], "remembered") | {"state": {}}),
+        "after iteration 4 none of optim_g remembers anything",
+    ),
+    "what is remembered": (lambda s: s["optimizers"]["optim_g"]["state"].update({0: 1}), "is not there by name"),
+    "models": (lambda s: s.update(models={}), "its `models` name no file of a network that was trained"),
+    "digests": (lambda s: s.update(models={"../net_g_4.pth": "0"}), "its `models` are no digests by names of files"),
+}
+
+
+@pytest.fixture(scope="module")
+def run_of_two_checkpoints(tmp_path_factory):
+    """The folder `experiments` of a run with the checkpoints 2 and 4."""
+    folder = tmp_path_factory.mktemp("run")
+    command = ["-opt", str(DEBUG / "sr.yml"), *QUICK, "--set", "name=run", "--set", f"path.experiments_root={folder}",
+               "--set", "train.total_iter=4", "--set", "logger.save_checkpoint_freq=2"]  # fmt: skip
+    assert train_main(command) == 0
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_state_that_was_edited_is_passed_over_and_refused_where_it_is_named(tmp_path, run_of_two_checkpoints, damage):
+    shutil.copytree(run_of_two_checkpoints / "run", tmp_path / "run")
+    path = tmp_path / "run/training_states/4.state"
+    state = torch.load(path, weights_only=True)
+    edit, sentence = DAMAGES[damage]
+    edit(state)
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=re.escape(sentence)) as refused:
+        read_state(path)
+    assert str(refused.value).startswith(f"{path}: damaged: ")
+    assert latest_state(tmp_path / "run").stem == "2"
+
+
+def test_what_a_method_does_not_remember_is_refused(tmp_path, train, capsys):
+    train("--set", "name=run", "--set", "train.total_iter=2")
+    path = tmp_path / "experiments/run/training_states/2.state"
+    torch.save(torch.load(path, weights_only=True) | {"method": {"mean": 1.0}}, path)
+    more = ["--set", "name=run", "--set", "train.total_iter=3", "--auto_resume"]
+    assert train_main(["-opt", str(DEBUG / "sr.yml"), *QUICK, *more]) == 2
+    assert "what it holds as `method` is not what SRModel remembers" in capsys.readouterr().err
+
+
+def test_only_the_files_of_a_checkpoint_go_with_it(tmp_path, train):
+    models = tmp_path / "experiments/run/models"
+    common = ["--set", "name=run", "--set", "logger.keep_checkpoints=1", "--set", "logger.save_checkpoint_freq=2"]
+    train(*common, "--set", "train.total_iter=2")
+    kept = [models / "net_g_best_crop_2.pth", models / "mine_2.pth"]
+    for path in kept:
+        shutil.copyfile(models / "net_g_2.pth", path)
+    train(*common, "--set", "train.total_iter=4", "--auto_resume")
+    assert sorted(models.iterdir()) == sorted([*kept, models / "net_g_4.pth", models / "net_g_latest.pth"])
+    (tmp_path / "experiments/run/training_states/4.state").write_bytes(b"damaged")
+    _delete(tmp_path / "experiments/run", 4, ["net_g"])
+    assert sorted(models.iterdir()) == sorted([*kept, models / "net_g_latest.pth"])
+
+
+def test_no_latest_of_another_format_is_left_beside_the_newest(tmp_path, train):
+    models = tmp_path / "experiments/run/models"
+    train("--set", "name=run", "--set", "train.total_iter=1")
+    train("--set", "name=run", "--set", "train.total_iter=2", "--set", "logger.checkpoint_format=safetensors", "--auto_resume")
+    assert sorted(p.name for p in models.glob("*latest*")) == ["net_g_latest.safetensors"]
+
+
+def test_the_best_so_far_stays_the_best_in_another_format(tmp_path, monkeypatch):
+    values = iter([2.0, 1.0, 3.0])
+    monkeypatch.setattr("facerestore.engine.best.mean_over_sets", lambda results, metric: next(values))
+    model = build_model(load_options(DEBUG / "sr.yml"))
+    there = []
+    for it, suffix in enumerate((".pth", ".safetensors", ".safetensors"), 1):
+        keep_best(tmp_path, model, it, [], {"psnr": "higher"}, suffix)
+        there.append([p.name for p in (tmp_path / "models").iterdir()])
+    assert there == [["net_g_best_psnr.pth"], ["net_g_best_psnr.pth"], ["net_g_best_psnr.safetensors"]]
 
 
 def test_what_a_method_remembers_comes_back(tmp_path, train, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import subprocess
@@ -86,6 +87,61 @@ def test_an_overflow_leaves_everything_as_it_was_and_is_no_fault(recipe, optimiz
     found = model.guard.read(model.world)
     assert (found.skipped, found.in_a_row, found.first) == (0, 0, None)
     assert {k: s["scale"] for k, s in model.loss_scales.state_dict().items()} == {"net_a": 2.0**14, "net_b": 2.0**15}
+
+
+def test_a_gradient_that_overflows_at_any_scale_is_a_fault():
+    def plan(method, a, b, batch, it):
+        with method.phase("a") as loss:
+            x = a(batch.x).float()
+            loss["l_a"] = (x - x.detach()).abs().sum().sqrt() * 0 + x.mean()  # a number with a slope of 0 / 0
+
+    model = planned(plan, precision="fp16")
+    before = weights(model)
+    for it in range(1, 17):  # 2^15 is halved until it is 1/2
+        model.step(a_batch(it), it)
+    assert model.guard.read(model.world).first is None
+    for it in range(17, 20):
+        model.step(a_batch(it), it)
+    found = model.guard.read(model.world)
+    assert (found.skipped, found.in_a_row, dict(found.not_finite)) == (3, 3, {"gradient of net_a": 17})
+    assert torch.equal(before, weights(model))
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_from_the_phase_that_finds_no_number_on_nothing_changes(optimizer):
+    def plan(method, a, b, batch, it):
+        with method.phase("a") as loss:
+            loss["l_a"] = a(batch.x).mean()
+        with method.phase("b") as loss:
+            loss["l_b"] = b(batch.x).mean() * (math.nan if it == NO_NUMBER else 1.0)
+        method.remembered = method.remembered + 1
+        with method.phase("a") as loss:
+            loss["l_again"] = a(batch.x).square().mean()
+
+    def once(method, a, b, batch, it):
+        with method.phase("a") as loss:
+            loss["l_a"] = a(batch.x).mean()
+
+    model, first_alone = (planned(p, optimizer, 1e-2, ema_decay=0.5) for p in (plan, once))
+    model.step(a_batch(1), 1)
+    first_alone.networks["net_a"].load_state_dict(model.networks["net_a"].state_dict())
+    first_alone.optimizers["optim_a"].load_state_dict(copy.deepcopy(model.optimizers["optim_a"].state_dict()))
+    b, average = weights(model, "net_b"), copy.deepcopy(model.ema["net_a"].state_dict())
+    for m in (model, first_alone):
+        m.step(a_batch(2), NO_NUMBER)
+    assert torch.equal(weights(model, "net_b"), b) and model.method.remembered == 1
+    torch.testing.assert_close(model.ema["net_a"].state_dict(), average, rtol=0, atol=0)
+    assert torch.equal(weights(model, "net_a"), weights(first_alone, "net_a"))  # its first phase was over
+
+
+def test_what_was_found_is_read_in_one_transfer(monkeypatch):
+    model = model_of({})
+    model.step(a_batch(2), NO_NUMBER)
+    reads, tolist = [], torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (reads.append(self.shape), tolist(self))[1])
+    found = model.guard.read(model.world)
+    assert len(reads) == 1
+    assert dict(found.not_finite) == {"l_a": 2, "gradient of net_a": 2}
 
 
 def test_without_scales_the_same_gradient_is_taken():

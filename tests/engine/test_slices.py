@@ -131,6 +131,26 @@ def test_an_error_in_one_slice_ends_the_step_and_the_next_one_works():
     assert sum(t.name.startswith("slice") for t in threading.enumerate()) >= 3
 
 
+def test_networks_that_are_used_before_the_phases_are_not_frozen_by_another_slice():
+    def plan(method, a, b, batch, it):
+        image = a(batch.x)
+        with method.phase("b") as loss:
+            method.mean_over_processes(image.mean())
+            loss["l_b"] = b(a(batch.x)).square().mean()  # `a` is frozen here, in every slice
+        judged = b(batch.x)
+        with method.phase("a") as loss:
+            loss["l_a"] = (image * image).mean()
+            assert not any(p.requires_grad for p in b.parameters())
+        with method.phase("b") as loss:
+            loss["l_more"] = judged.square().mean() * 0 + b(batch.x).mean()
+
+    whole, cut = planned(plan), planned(plan, accumulate=4)
+    for it, batch in enumerate(batches(), 1):
+        torch.testing.assert_close(cut.step(batch, it), whole.step(batch, it))
+    torch.testing.assert_close(weights(cut), weights(whole), rtol=0, atol=1e-6)
+    assert (weights(whole, "net_a") - weights(planned(plan), "net_a")).abs().max() > 1e-2
+
+
 def test_slices_that_go_different_ways_are_told():
     def plan(method, a, b, batch, it):
         name, network = ("a", a) if batch.x.sum() > 0 else ("b", b)

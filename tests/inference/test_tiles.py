@@ -13,7 +13,7 @@ from facerestore.config import load_options
 from facerestore.engine.builder import build_model
 from facerestore.engine.evaluation import Protocol, dataset_of, evaluate
 from facerestore.errors import OptionError
-from facerestore.inference.tiles import Tiling, restore_in_tiles
+from facerestore.inference.tiles import Tiling, restore_in_tiles, tiling_of
 from facerestore.metrics import calculate_psnr
 
 SMALL = {"type": "MSRResNet", "num_feat": 8, "num_block": 1, "upscale": 2}  # looks five pixels far
@@ -94,6 +94,17 @@ def test_numbers_that_make_no_tiling(side, overlap):
         Tiling(side, overlap)
 
 
+@pytest.mark.parametrize(("side", "overlap"), [(512, 64), (128, 64), (120, 56), (64, 32), (24, 8), (16, 8)])
+def test_the_overlap_that_is_not_given_fits_the_tile(side, overlap):
+    assert tiling_of(side) == Tiling(side, overlap)
+
+
+def test_all_tiles_but_the_last_begin_at_multiples_of_8():
+    for length in (96, 101, 300, 1003):
+        *first, last = (rows.start for rows, _ in Tiling(64, 16).windows(length, 64))
+        assert all(start % 8 == 0 for start in first) and last == length - 64
+
+
 def test_a_network_of_one_size_cannot_restore_tiles():
     with pytest.raises(OptionError, match="makes 10x10 pixels of 64x64"):
         restore_in_tiles(lambda rows, columns: {"x": torch.zeros(1, 3, 10, 10)}, 100, 100, Tiling(64, 16))
@@ -108,7 +119,7 @@ def test_restorer_in_tiles(tmp_path, network):
     assert whole.shape == tiled.shape == (180, 200, 3)
     assert np.abs(whole.astype(int) - tiled).max() <= 1 and (whole != tiled).mean() < 1e-3
     with pytest.raises(OptionError, match="overlap"):
-        Restorer(tmp_path / "net_g.pth", tile=64)
+        Restorer(tmp_path / "net_g.pth", tile=64, tile_overlap=40)
 
 
 def test_evaluation_in_tiles_scores_what_the_whole_scores():

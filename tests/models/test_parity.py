@@ -16,8 +16,8 @@ SLOW = {"train_gfpgan_64": 20, "train_gfpgan_past_pyramid": 15, "train_gfpgan_co
 # so its running averages, which training never reads, have seen one batch more there.
 OTHER_PASSES = {"train_esrgan": "buffer.net_d.bn"}
 
-# Adam without momentum moves a weight by lr g / (|g| + 1e-8), so rounding decides where g is near 0.  The gradient of number 172
-# of the recorded weights is 4.8e-9 in double precision in the first iteration, where 8e-4 is usual in its layer.
+# Adam without momentum moves a weight by lr g / (|g| + 1e-8), so rounding decides where g is near 0.  The gradient of number
+# 172 of the recorded weights is 4.8e-9 in double precision in the first iteration, where 8e-4 is usual in its layer.
 UNDECIDED = {"train_gfpgan_past_pyramid": {"delta.net_g.conv_body_up.2.conv1.0.weight": 172}}
 # After two such iterations the generator's picture is 0.107 to 0.111 away in float32 and 0.112 in double precision, 0.1 being
 # allowed; all losses and all changes of weights hold.

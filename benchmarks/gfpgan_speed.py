@@ -1,7 +1,7 @@
 """GFPGAN beside the published one: an iteration of training, restoring a face, and the memory of both, in one run.
 
 pip install --no-deps basicsr gfpgan    (or a PYTHONPATH with both; without them this project is measured alone)
-python benchmarks/gfpgan.py [--tasks train512 train128 restore512] [--repeats 3]
+python benchmarks/gfpgan_speed.py [--tasks train512 train128 restore512] [--repeats 3]
 
 Each side runs in a process of its own, with the same options (those of train_gfpgan_v1.yml, all losses, random weights), and
 they take turns, an iteration each, so that both meet the same load.  A figure is the best of the repeats, by the clock and
@@ -24,8 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent  # which would hide the package gfpgan behind this file
-sys.path[:] = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
