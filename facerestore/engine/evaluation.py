@@ -206,7 +206,7 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
     for batch in loader:
         names = [dataset.name(i) for i in batch.index.tolist()]
-        if "lq" not in model.method.reads:  # nothing was degraded, and nothing is restored
+        if model.method.makes_samples:  # nothing was degraded, and nothing is restored
             batch.pop("lq", None)
         moved = upload(batch, world.device, dataset.mean, dataset.std)
         with clock.running(len(names)):

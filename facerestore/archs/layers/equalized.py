@@ -69,8 +69,8 @@ class EqualizedConv2d(nn.Module):
 class ActivatedConv(nn.Sequential):
     """Layers that end with an equalized convolution and its :class:`BiasedLeakyReLU`, computed as one expression.
 
-    Bias and gain go through the convolution (sqrt(2) leaky_relu(z) = leaky_relu(sqrt(2) z)): two passes over the features
-    less, and as many less that a backward pass keeps in memory.  forward: (N, in, H, W) to (N, out, H', W').
+    The bias goes through the convolution: a pass over the features less, and one less that a backward pass keeps in memory.
+    forward: (N, in, H, W) to (N, out, H', W').
     """
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
@@ -78,7 +78,7 @@ class ActivatedConv(nn.Sequential):
         *before, conv, activation = self
         for layer in before:
             x = layer(x)
-        return F.leaky_relu(conv(x, gain * SQRT2, activation.bias), SLOPE)
+        return F.leaky_relu(conv(x, bias=activation.bias), SLOPE) * (gain * SQRT2)
 
 
 class BiasedLeakyReLU(nn.Module):
