@@ -101,7 +101,6 @@ class StarGANv2Model(Method):
         self.lambda_reg, self.lambda_sty, self.lambda_ds, self.lambda_cyc = lambda_reg, lambda_sty, lambda_ds, lambda_cyc
         self.ds_iter, self.styles_by_reference = ds_iter, styles_by_reference
         self.samples_per_source, self.grid_size, self.video_frames = samples_per_source, grid_size, video_frames
-        self.num_domains = network_mapping.num_domains
         refuse_unlike(network_g, network_mapping, network_style_encoder, network_d)
         refuse_masks_amiss(network_g, network_fan)
 
@@ -122,6 +121,11 @@ class StarGANv2Model(Method):
         with self.phase(*(("g", "style_encoder") if self.styles_by_reference else ("g",))) as loss:
             content, style = self.g.encoded(x, masks), self.style("ref", batch)
             self.generate(loss, "ref", batch, it, content, style, self.g.decoded(content, style))
+
+    @property
+    def num_domains(self) -> int:
+        """How many domains there are."""
+        return self.f.num_domains
 
     def turning_points(self) -> dict[str, Turn]:
         return {"diversity has ended": Turn.after(self.ds_iter)} if self.lambda_ds else {}

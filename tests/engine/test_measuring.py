@@ -75,7 +75,7 @@ class Doubler(nn.Module):
     """Stands for a trained model: restores by making pictures twice as bright."""
 
     world = World()
-    method = SimpleNamespace(reads=("lq", "gt"))
+    method = SimpleNamespace(makes_samples=False)
 
     def restorations(self, batch) -> dict[str, Tensor]:
         return {"double": 2 * batch["lq"], "same": batch["lq"]}
