@@ -38,7 +38,7 @@ def test(options: Options, world: World) -> None:
     refuse_untrained(options)
     model, metrics = build_model(options, world), build_metrics(options, world)
     for _, dataset in sets.values():
-        model.method.refuse_data(dataset)
+        model.method.check_data(dataset)
     start_logging(world.is_main, folder / f"test_{options.name}.log")
     log_notes(options.notes, world.is_main)
     iterations = iterations_of_weights(options)

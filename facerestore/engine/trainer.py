@@ -69,7 +69,7 @@ def train(options: Options, world: World, auto_resume: bool = False) -> int:
     dataset, validation = open_data(options)
     folder = run_folder(options)
     model = build_model(options, world)
-    refuse_data(model, dataset, validation)
+    check_sets(model, dataset, validation)
     begun = world.is_main and begun_by_this_job(folder)
     goes_on = distributed.any_process(auto_resume or restarted() or begun, world)
     found = state_to_resume(options, folder, goes_on) if world.is_main else None
@@ -111,10 +111,10 @@ def open_data(options: Options) -> tuple[FaceDataset, Validation]:
     return dataset, validation
 
 
-def refuse_data(model: TrainingModel, dataset: FaceDataset, validation: Validation) -> None:
+def check_sets(model: TrainingModel, dataset: FaceDataset, validation: Validation) -> None:
     """DataError where a data set does not fit the method's networks."""
     for data in (dataset, *(d for _, d in validation.values())):
-        model.method.refuse_data(data)
+        model.method.check_data(data)
 
 
 def _train_in(
@@ -162,7 +162,6 @@ class Run:
     validation: Validation
 
     def __post_init__(self) -> None:
-        self.model.method.check_data(self.dataset)
         self.metrics = build_metrics(self.options, self.world) if self.validation else {}
         self.directions = best_directions(self.options)
         self.suffix = f".{self.options.logger.checkpoint_format}"

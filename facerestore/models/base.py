@@ -120,8 +120,8 @@ class Method(ABC):
             OptionError: two of them exclude each other, or one needs what is not there
         """
 
-    def check_data(self, data: FaceDataset) -> None:  # noqa: B027
-        """Refuse, before the first iteration, training data that does not fit the networks: DataError."""
+    def check_data(self, data: FaceDataset) -> None:  # noqa: B027  (most methods take any)
+        """DataError for a data set that does not fit the networks, as far as its options and the list of its pictures tell."""
 
     @abstractmethod
     def step(self, batch: Batch, it: int) -> None:
@@ -134,9 +134,6 @@ class Method(ABC):
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         """The same by name, for methods that train several restorers side by side."""
         return {"restored": self.restore(batch, ema)}
-
-    def refuse_data(self, dataset: FaceDataset) -> None:  # noqa: B027  (most methods take any)
-        """DataError for a data set that does not fit the networks, as far as its options and the list of its pictures tell."""
 
     def samples(self, ema: bool = True) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""

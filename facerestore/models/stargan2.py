@@ -179,7 +179,7 @@ class StarGANv2Model(Method):
         styles = {"latent": f(batch.z_trg, batch.y_ref), "reference": e(batch.x_ref, batch.y_ref)}
         return {way: g.decoded(content, style.embedding) for way, style in styles.items()}
 
-    def refuse_data(self, dataset: FaceDataset) -> None:
+    def check_data(self, dataset: FaceDataset) -> None:
         kind = type(dataset).__name__
         if not isinstance(dataset, DomainDataset):
             raise DataError(f"StarGANv2Model translates between domains, of which {kind} knows none: use DomainFolderDataset")

@@ -171,13 +171,13 @@ def test_networks_that_do_not_fit_are_refused(changes, said):
 )
 def test_data_that_does_not_fit_is_refused(options, said):
     with pytest.raises(DataError, match=said):
-        build().method.refuse_data(build_dataset(options))
+        build().method.check_data(build_dataset(options))
 
 
 def test_another_number_of_domains_is_refused():
     changes = {f"{n}__num_domains": 3 for n in ("network_mapping", "network_style_encoder", "network_d")}
     with pytest.raises(DataError, match=r"has 2 domains \(feminine, masculine\), but the networks are built for 3"):
-        build(**changes).method.refuse_data(build_dataset({"type": "SyntheticDomainDataset", "count": 2, "latent_dim": 4}))
+        build(**changes).method.check_data(build_dataset({"type": "SyntheticDomainDataset", "count": 2, "latent_dim": 4}))
 
 
 def test_a_checkpoint_of_another_number_of_domains_is_refused():

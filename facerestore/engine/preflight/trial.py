@@ -33,7 +33,7 @@ from facerestore.engine.preflight.phases import Kind, Phase, kind_of, phases_of
 from facerestore.engine.preflight.weights import weight_findings
 from facerestore.engine.preflight.witness import Findings, Witness
 from facerestore.engine.resume import resume_training
-from facerestore.engine.trainer import Run, Validation, refuse_data
+from facerestore.engine.trainer import Run, Validation, check_sets
 from facerestore.errors import UserError, first_line, listed
 
 
@@ -93,7 +93,7 @@ class Trial:
         self.start = 0
         with told("networks and losses"):
             self.model = build_model(options, world)
-            refuse_data(self.model, dataset, few)
+            check_sets(self.model, dataset, few)
             self.found.add(weight_findings(options, self.model))
             if state_file:
                 self.start = self._resume(state_file)
