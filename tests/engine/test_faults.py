@@ -481,7 +481,7 @@ def test_a_checkpoint_of_another_world_size_is_taken_up(tmp_path, train):
     assert "processes: 1 now, 4 before" in said
 
 
-@pytest.mark.slow
+@pytest.mark.slow(90)
 @pytest.mark.parametrize("more", [["--kills=4", "--workers=2"], ["--kills=2", "--processes=2", "--workers=0"]])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(more):
     command = [sys.executable, str(ROOT / "benchmarks/faults.py"), *more]
