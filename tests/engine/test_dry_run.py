@@ -53,8 +53,10 @@ def test_the_options_in_force_load_to_the_same(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
-def test_what_is_printed_is_a_whole_option_file(path, tmp_path, capsys):
+def test_what_is_printed_is_a_whole_option_file(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     out = said(train_main, capsys, "-opt", path)
+    assert "all options are right" in out and not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
     (tmp_path / "printed.yml").write_text(out.split("\n\n")[0])
     printed, given = load_options(tmp_path / "printed.yml"), load_options(path)
     assert printed.raw.keys() >= given.raw.keys()

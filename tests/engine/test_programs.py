@@ -66,12 +66,9 @@ def test_every_debug_option_file_trains(options, here, capsys):
     assert (here / "experiments/run/report.html").is_file()
 
 
-@pytest.mark.parametrize(
-    "options", sorted(p for p in (ROOT / "options").rglob("*.yml") if not p.stem.endswith("_recipe")), ids=lambda p: p.stem
-)
-def test_every_option_file_is_right(options, here, capsys):
-    main = cli.test_main if options.stem.endswith("_test") else train_main
-    code, out, _ = run(main, capsys, "-opt", options, "--dry-run")
+@pytest.mark.parametrize("options", sorted((ROOT / "options").rglob("*_test.yml")), ids=lambda p: p.stem)
+def test_every_option_file_of_a_test_is_right(options, here, capsys):
+    code, out, _ = run(cli.test_main, capsys, "-opt", options, "--dry-run")
     assert code == 0 and "all options are right" in out
     assert not list(here.iterdir()), "a dry run leaves nothing behind"
 
