@@ -1,4 +1,4 @@
-"""`pytest` runs what takes seconds, `pytest --upto 30` what takes half a minute, `pytest --full` all.
+"""`pytest` runs what takes seconds, `pytest --upto 60` what takes a minute, `pytest --full` all.
 
 The summary says how many cases were left.
 """
