@@ -52,7 +52,7 @@ def test_the_options_in_force_load_to_the_same(path, tmp_path):
     assert again.notes == tuple(note for note in options.notes if "vqgan_path" not in note)  # those weights are now named
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p if p.parent == DEBUG else pytest.param(p, marks=pytest.mark.slow(15)) for p in TRAINING])
 def test_what_is_printed_is_a_whole_option_file(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out = said(train_main, capsys, "-opt", path)
