@@ -114,11 +114,12 @@ class TrainingModel:
     @contextmanager
     def _remembering(self) -> Iterator[None]:
         """What the method remembers stays as it was if the iteration is skipped."""
-        before = {k: v.clone() for k, v in self.method.state().items() if isinstance(v, Tensor)}
+        device = self.world.device  # where a method's first value need not be yet
+        before = {k: v.to(device, copy=True) for k, v in self.method.state().items() if isinstance(v, Tensor)}
         yield
         if before:
             now = self.method.state()
-            kept = {k: torch.where(self.guard.skipping, v, now[k]) for k, v in before.items()}
+            kept = {k: torch.where(self.guard.skipping, v, now[k].to(device)) for k, v in before.items()}
             self.method.load_state(now | kept)
 
     @contextmanager
