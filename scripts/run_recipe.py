@@ -22,7 +22,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("run_recipe.py", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", help="the recipe (YAML)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of all stages; may be repeated"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of all stages; as many as you like",
     )
     parser.add_argument("--processes", type=whole(1), default=1, help="training processes of each stage (default: 1)")
     parser.add_argument("--check", action="store_true", help="check recipe and options, and stop")

@@ -32,7 +32,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("show_samples.py", description=__doc__.splitlines()[0])
     parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="the option file (YAML)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="datasets.train.gt_size=128; may be repeated"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="datasets.train.gt_size=128; as many as you like",
     )
     parser.add_argument("--data", default="train", metavar="KEY", help="which of the file's `datasets` (default: train)")
     parser.add_argument("--count", type=whole(1, 200), default=12, help="how many samples (default: 12)")

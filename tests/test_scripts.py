@@ -153,7 +153,7 @@ def test_a_killed_one_goes_on_and_ends_the_same(tmp_path):
 def test_workers_end_with_a_process_that_is_killed():
     program = (
         "import os, time\nfrom facerestore.data.parallel import parallel_map\n"
-        "def work(i):\n    print(os.getpid(), flush=True)\n    time.sleep(600)\n"
+        "def work(i):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(600)\n"  # whole lines, whatever the other writes
         "list(parallel_map(work, range(9), 2))"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)

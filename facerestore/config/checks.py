@@ -400,10 +400,10 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)  # wherever training may run
 
 
-def optimizer_defaults(optimizer: OptimizerOptions, precision: str) -> dict[str, Any]:
-    """What is in force where the section does not say it: with fp16, whose steps are skipped now and then, a fused step."""
-    said = any(optimizer.component.get(k) is not None for k in ("fused", "foreach"))
-    return {"fused": True} if precision == "fp16" and not said and optimizer_class(optimizer.type) in FUSED else {}
+def optimizer_defaults(optimizer: OptimizerOptions) -> dict[str, Any]:
+    """What is in force where the section does not say it: a fused step, the fastest, which can be skipped for nothing."""
+    said = any(optimizer.component.get(k) is not None for k in ("fused", "foreach", "differentiable"))
+    return {"fused": True} if not said and optimizer_class(optimizer.type) in FUSED else {}
 
 
 def check_optimizer(key: str, optimizer: OptimizerOptions) -> dict[str, Any]:

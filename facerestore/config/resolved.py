@@ -106,16 +106,16 @@ def _train(options: Options, betas: Mapping[str, tuple[float, float]]) -> Sectio
     if train.scheduler is not None:
         section["scheduler"] = _component(SCHEDULES, train.scheduler, options.inherited)
     for key, optimizer in train.optimizers.items():
-        section[key] = _own(optimizer, given[key]) | _optimizer_keywords(optimizer, train.precision)
+        section[key] = _own(optimizer, given[key]) | _optimizer_keywords(optimizer)
         if optimizer.betas is None and key in betas:
             section[key]["betas"] = Default(betas[key])
     own = [p for p in parameters_of(MODELS.get(options.model_type)) if p.name not in options.val.method]
     return section | _keywords([p for p in own if not _is_network(p)], train.method, options.inherited)
 
 
-def _optimizer_keywords(optimizer: schema.OptimizerOptions, precision: str) -> Section:
+def _optimizer_keywords(optimizer: schema.OptimizerOptions) -> Section:
     keywords = _keywords(optimizer_keywords(optimizer_class(optimizer.type)), optimizer.component)
-    return keywords | {k: Default(v) for k, v in optimizer_defaults(optimizer, precision).items()}
+    return keywords | {k: Default(v) for k, v in optimizer_defaults(optimizer).items()}
 
 
 def _method_keywords(names: Collection[str], options: Options) -> list[Parameter]:

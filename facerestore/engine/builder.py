@@ -151,7 +151,7 @@ def build_optimizers(options: Options, method: Method, networks: dict[str, nn.Mo
         if not groups:
             raise OptionError(f"`{key}` has nothing to train: its networks are frozen", ("train", key))
         cls = optimizer_class(section.type)
-        keywords = optimizer_defaults(section, options.train.precision) | check_optimizer(key, section)
+        keywords = optimizer_defaults(section) | check_optimizer(key, section)
         if "betas" in inspect.signature(cls).parameters:
             keywords["betas"] = section.betas or method.default_betas(key)
         rates = [{"params": p, "lr": section.lr * factor, "initial_lr": section.lr * factor} for p, factor in groups]

@@ -61,7 +61,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="the option file (YAML)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="train.optim_g.lr=2e-4; may be repeated"
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="train.optim_g.lr=2e-4; as many as you like"
     )
     parser.add_argument(
         "--force_yml",
