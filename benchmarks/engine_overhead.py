@@ -1,7 +1,8 @@
 """What the engine adds to a bare loop of the same step, and whether memory stays flat.
 
 python benchmarks/engine_overhead.py
-python benchmarks/engine_overhead.py --set network_g.num_feat=64 --set network_g.num_block=16 --device cuda
+python benchmarks/engine_overhead.py --set network_g.num_feat=32 network_g.num_block=4 datasets.train.batch_size_per_gpu=8
+python benchmarks/engine_overhead.py --set datasets.train.gt_size=192 datasets.train.size=192 --device cuda
 python benchmarks/engine_overhead.py --memory 10000
 
 The bare loop is what one would write by hand: the same networks, losses, optimizers and averages, nothing around them.  Both
@@ -34,7 +35,7 @@ from facerestore.engine.training import TrainingModel
 Step = Callable[[Batch, int], object]
 SR = Path(__file__).resolve().parents[1] / "options" / "debug" / "sr.yml"
 ALLOWED = 0.03  # of a bare loop's time
-MEDIUM = ("network_g.num_feat=32", "network_g.num_block=4", "datasets.train.batch_size_per_gpu=8")
+PUBLISHED = ("network_g.num_feat=64", "network_g.num_block=16", "datasets.train.batch_size_per_gpu=16")  # MSRResNet, its batch
 
 
 def bare_loop(model: TrainingModel, truth_is: tuple[float, float]) -> Step:
@@ -88,14 +89,14 @@ def memory(device: torch.device) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over options/debug/sr.yml")
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="over options/debug/sr.yml")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--blocks", type=int, default=60, help="measurements of each loop (default: 60)")
-    parser.add_argument("--length", type=int, default=4, help="iterations of each (default: 4)")
+    parser.add_argument("--blocks", type=int, default=80, help="measurements of each loop (default: 80)")
+    parser.add_argument("--length", type=int, default=1, help="iterations of each (default: 1)")
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="instead, memory over N iterations of it alone")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    options = load_options(SR, [*(() if arguments.memory else MEDIUM), "train.scheduler=~", *arguments.set])
+    options = load_options(SR, [*(() if arguments.memory else PUBLISHED), "train.scheduler=~", *arguments.set])
     world = World(device=device)
     section = options.datasets["train"]
     shapes = dataset_of(section, options).picture_shapes()

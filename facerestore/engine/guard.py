@@ -70,19 +70,19 @@ class Guard:
             gradients[0].add_((values * 0).sum())
 
     def see_gradients(self, gradients: Mapping[str, Sequence[Tensor]], scale: Tensor | None = None) -> None:
-        """Look at the gradients by network, the same on all processes; the iteration is skipped where one is not finite.
+        """Look at the gradients by network, the same on all processes; the iteration is skipped where the norm of one is not
+        finite.
 
         Those of a loss that was multiplied by a `scale` may overflow now and then, which is no fault: the scale is lowered for
         it.  Where they still overflow when it is below `SMALLEST_SCALE`, they would for ever, and it is one.
         """
-        largest = {n: torch.stack([v.float() for v in torch._foreach_norm(g, float("inf"))]).amax()
-                   for n, g in gradients.items() if g}  # fmt: skip
-        if largest:
-            wrong = ~torch.stack(list(largest.values())).isfinite()
+        norms = {n: torch.stack([v.float() for v in torch._foreach_norm(g)]).sum() for n, g in gradients.items() if g}
+        if norms:
+            wrong = ~torch.stack(list(norms.values())).isfinite()
             self.skipping = self.skipping | wrong.any()
             if scale is not None:
                 wrong = wrong & (scale < SMALLEST_SCALE)
-            self._note(tuple(f"gradient of {n}" for n in largest), wrong, torch.zeros_like(wrong))
+            self._note(tuple(f"gradient of {n}" for n in norms), wrong, torch.zeros_like(wrong))
             self.unsound = self.unsound | wrong.any()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
