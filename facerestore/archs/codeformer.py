@@ -15,6 +15,7 @@ from facerestore.archs.layers.adain import adaptive_instance_norm
 from facerestore.archs.layers.autoencoder import Decoder, Encoder, keywords_of_encoder
 from facerestore.archs.layers.autoencoder_blocks import ResBlock, group_norm
 from facerestore.archs.layers.hints import Count, Depth
+from facerestore.archs.layers.inference import laid_out
 from facerestore.archs.layers.quantizers import VectorQuantizer, squared_distances
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
 from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_other_size
@@ -136,7 +137,7 @@ class CodeFormer(Generator):
         refuse_other_size(self, x, self.img_size, "img_size")
         fused = w > 0 and not code_only
         features = {}  # by side
-        feat = x
+        feat = laid_out(x)
         for i, block in enumerate(self.encoder.blocks):
             feat = block(feat)
             if fused and i in self.taken:
@@ -152,6 +153,7 @@ class CodeFormer(Generator):
             image = image.detach()
         if adain:
             image = adaptive_instance_norm(image, feat)
+        image = laid_out(image)
         for i, block in enumerate(self.generator.blocks):
             image = block(image)
             if fused and i in self.given:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from facerestore.archs.layers.autoencoder import Decoder, Encoder, keywords_of_encoder
 from facerestore.archs.layers.hints import Count, Depth
+from facerestore.archs.layers.inference import laid_out
 from facerestore.archs.layers.quantizers import GumbelQuantizer, VectorQuantizer
 from facerestore.archs.layers.recognition import Keywords, State, confirmed
 from facerestore.archs.outputs import Generator, GeneratorOutput, refuse_indivisible
@@ -83,9 +84,9 @@ class VQAutoEncoder(Generator):
     def forward(self, x: Tensor, code_only: bool = False) -> GeneratorOutput:
         """With `code_only`, `image` is None and nothing is decoded."""
         refuse_indivisible(self, x, self.shrinkage)
-        feat = self.encoder(x)
+        feat = self.encoder(laid_out(x))
         found = self.quantize(feat)
-        image = None if code_only else self.generator(found.feat)
+        image = None if code_only else self.generator(laid_out(found.feat))
         return GeneratorOutput(image=image, codes=found.codes, code_loss=found.code_loss, feat=feat)
 
     @property

@@ -59,6 +59,7 @@ class DatasetOptions:
         others: results of other programs to measure beside the run's own: a name for each, and the folder that holds them
             (`results/GFPGAN`, or `results/GFPGAN/{}_out` where `_out` follows the pictures' names); or in its place
             `{folder: results/GFPGAN, missing: skip}`, which measures the pictures that it has where it lacks some
+        protocol: name of a file of options/protocols/ whose pictures these are: refused where they are not, named in results
     """
 
     type: str
@@ -69,6 +70,7 @@ class DatasetOptions:
     use_shuffle: bool = True
     crops_per_image: Count = 1
     others: dict[str, OtherFolder] | None = None
+    protocol: str | None = None
     component: Component = derived()
 
 

@@ -28,6 +28,7 @@ from facerestore.data.domains import DomainDataset
 from facerestore.data.image_io import tensor_to_image, write_image
 from facerestore.data.loader import evaluation_loader
 from facerestore.data.names import natural
+from facerestore.data.protocols import named_protocol, refuse_other_pictures
 from facerestore.data.resize import imresize
 from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
@@ -60,6 +61,7 @@ class DatasetScores:
     left_out: list[str] = field(default_factory=list)  # metrics that need a truth, where there is none
     lacking: dict[str, list[str]] = field(default_factory=dict)  # method of `others` -> pictures that it has not
     without: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # metric -> method -> pictures without a figure
+    protocol: str | None = None  # the named protocol whose pictures these are
 
     def means(self) -> Scores:
         """Mean over the pictures, or the figure of the whole set, by method and metric.
@@ -114,6 +116,8 @@ class DatasetScores:
     def section(self) -> DataSection:
         """The set in the report: pictures with their images, and those that are in its table alone."""
         means, notes = self.means(), self.notes()
+        if self.protocol:
+            notes.insert(0, f"protocol {self.protocol}, {len(self.scores)} pictures")
         if self.seconds and len(self.own) == 1:
             means.setdefault(self.own[0], {})["seconds"] = self.seconds
         elif self.seconds:
@@ -202,7 +206,7 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
     )
     others, clock = other_results(options, dataset), _Stopwatch()
     lacking = {other.method: list(other.lacking) for other in others if other.lacking}
-    result, sets = DatasetScores(name, {}, lacking=lacking), SetFigures(protocol.metrics)
+    result, sets = DatasetScores(name, {}, lacking=lacking, protocol=options.protocol), SetFigures(protocol.metrics)
     bar = progress_bar(len(dataset), what=name, unit="img", shown=protocol.bar and world.is_main)
     for batch in loader:
         names = [dataset.name(i) for i in batch.index.tolist()]
@@ -388,6 +392,7 @@ def _joined(result: DatasetScores, sets: SetFigures, clock: _Stopwatch, protocol
         left_out=list(dict.fromkeys(metric for part in results for metric in part.left_out)),
         lacking=result.lacking,
         without=without,
+        protocol=result.protocol,
     )
 
 
@@ -399,6 +404,10 @@ def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tu
         others = other_results(section, dataset)
         refuse_unfit(others, dataset)
         note_surplus(others, dataset)
+        if section.protocol:
+            root = section.component.get("dataroot_lq") or section.component.get("dataroot_gt")
+            names = [dataset.name(i) for i in range(len(dataset))]
+            refuse_other_pictures(named_protocol(section.protocol), names, root)
     return sets
 
 
@@ -484,6 +493,7 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
             r.name: {
                 "mean": r.means(),
                 "count": len(r.scores),
+                "protocol": r.protocol,
                 "left_out": r.left_out,
                 "without_a_figure": r.without,
                 "lacking": r.lacking,

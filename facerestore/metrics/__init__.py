@@ -15,6 +15,7 @@ from facerestore.metrics.identity import DlibIdentityDistance, IdentityDistance,
 from facerestore.metrics.lpips import LPIPSDistance
 from facerestore.metrics.niqe import NIQE, calculate_niqe
 from facerestore.metrics.psnr_ssim import calculate_psnr, calculate_psnr_pt, calculate_ssim
+from facerestore.metrics.pyiqa import PyIQA
 from facerestore.registry import METRICS
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "IdentityDistance",
     "LPIPSDistance",
     "LandmarkDistance",
+    "PyIQA",
     "build_metric",
     "calculate_niqe",
     "calculate_psnr",

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facerestore.archs.layers.inference import add_pointwise, doubled_and_convolved, frugal, normed_swish
 from facerestore.errors import OptionError
 
 GROUPS = 32  # of every group norm: widths are multiples of it
@@ -42,9 +44,17 @@ class ResBlock(nn.Module):
             self.add_module(shortcut, nn.Conv2d(in_channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        if frugal(x):
+            return self.restore(x)
         feat = self.conv1(F.silu(self.norm1(x)))
         feat = self.conv2(self.dropout(F.silu(self.norm2(feat))))
         return feat + (getattr(self, self.shortcut)(x) if self.shortcut else x)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """The same without gradients on a CPU, in three pictures' memory instead of eight."""
+        feat = self.conv1(normed_swish(self.norm1, x, out=torch.empty_like(x)))
+        feat = self.conv2(self.dropout(normed_swish(self.norm2, feat, out=feat)))
+        return add_pointwise(feat, x, getattr(self, self.shortcut)) if self.shortcut else feat.add_(x)
 
 
 class AttnBlock(nn.Module):
@@ -99,6 +109,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if frugal(x):
+            return doubled_and_convolved(self.conv, x)
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
