@@ -95,7 +95,7 @@ def restore(given: argparse.Namespace) -> None:
     print(f"{folder}: {len(pictures) - len(left_out)} of {len(pictures)} pictures")
     if resized:
         side = faces.restorer.network.in_size
-        print(f"resized to {side}x{side} for the network, {len(resized)} pictures: {listed(resized, 5)}")
+        print(f"resized to {side}x{side} for the network: {listed(resized, 5)}")
     if left_out:
         raise DataError(f"{len(left_out)} of {len(pictures)} pictures were left out, as said above: {listed(left_out, 5)}")
 
