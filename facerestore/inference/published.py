@@ -20,9 +20,10 @@ FOR_TASK = {
 
 
 def where_published(path: str | os.PathLike, task: str) -> str:
-    """What a message says of the file that was meant: the published one of this name, or the one that does the task."""
+    """What a message says of the file that is needed: the missing one, where it is published under this name, or else the
+    published one that does the task."""
     name = Path(path).name
-    if name in ADDRESSES:
+    if name in ADDRESSES and not Path(path).exists():
         return f"{name} is published as {ADDRESSES[name]}"
     name = FOR_TASK[task]
     return f"the published weights that {task} are {name}, {ADDRESSES[name]}"

@@ -75,6 +75,14 @@ def test_the_table(tmp_path, capsys):
     assert found[1][2] == f"{np.mean(figures):.2f}"
 
 
+def test_lpips_where_its_weights_are(tmp_path, capsys):
+    face(tmp_path / "face.png", 0, 64, 64)
+    words = ["--predictor", f"nearest={vqgan(tmp_path / 'v.pth')}", "--shares", 0.2, "--lpips", "random", "random"]
+    assert compare(tmp_path / "face.png", *words) == 0
+    said = capsys.readouterr().out
+    assert "| PSNR | SSIM | LPIPS |" in said and float(rows(said)[0][4]) > 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -216,7 +216,7 @@ REFUSED = [
                                                               f"codeformer.pth, {PLACE}codeformer.pth"),
     (["faces", "--weights", "vqgan_code1024.pth"], "holds a VQAutoEncoder, which repeats faces and restores none; the publ"),
     (["faces", "-opt", ROOT / "options/codeformer_test.yml", "--set", "path.pretrain_network_g=vqgan_code1024.pth"],
-     "these are weights of VQAutoEncoder("),
+     "; the published weights that restore are codeformer.pth"),
     (["faces", "--weights", "gfpgan.pth", "-w", 0.5], "w is CodeFormer's, but gfpgan.pth is a GFPGANv1Clean"),
     (["faces", "-opt", ROOT / "options/stargan2_test.yml"], "weights"),
     (["faces", "--weights", "broken.pth"], "damaged or cut off"),
@@ -244,6 +244,17 @@ def test_a_gfpgan_restores_too(work):
     assert restore("faces", "--weights", "gfpgan.pth") == 0  # of 16 pixels
     found = [read_image(f"results/restore/{name}.png") for name in ("a", "more/b", "more/c")]
     assert {picture.shape for picture in found} == {(16, 16, 3)} and not np.array_equal(found[0], found[1])
+
+
+def test_pictures_of_many_sizes_where_the_network_takes_them(work):
+    network = small.build("MSRResNet")  # three times as large
+    torch.save({"params": network.state_dict()}, "sr.pth")
+    face(work / "faces/z.png", 9, 20, 24)
+    assert restore("faces", "--weights", "sr.pth", "--batch", 8) == 0
+    for name, (height, width) in {"a": (96, 96), "more/c": (96, 96), "z": (60, 72)}.items():
+        found = read_image(f"results/restore/{name}.png")
+        assert found.shape == (height, width, 3)
+        assert np.abs(found.astype(int) - Restorer("sr.pth", device="cpu")(f"faces/{name}.png")).max() <= 1
 
 
 PUBLISHED = {
