@@ -165,8 +165,12 @@ class Faces:
         """The results of pictures of one size."""
         try:
             by_w = {w: self.restorer.restore_batch([face.seen for face in group], w, self.adain) for w in self.ws}
-        except DataError as error:  # it is their size's, or the network's
-            yield from (Result(face.name, face.path, fault=f"picture {face.path}: {error}") for face in group)
+        except DataError as error:
+            if len(group) > 1:  # one picture's fault is not the others'
+                for face in group:
+                    yield from self._restored([face])
+            else:
+                yield Result(group[0].name, group[0].path, fault=f"picture {group[0].path}: {error}")
             return
         for i, face in enumerate(group):
             images = {w: composed(face.image, images[i], face.mask) for w, images in by_w.items()}

@@ -13,6 +13,7 @@ import torch
 from facerestore.archs import build_network
 from facerestore.checkpoint import recognise
 from facerestore.data.image_io import read_image, write_image
+from facerestore.errors import DataError
 from facerestore.inference import Restorer
 from tests import parity
 from tests.archs import small
@@ -170,6 +171,20 @@ def test_a_bad_picture_is_named_and_the_others_are_done(work, capsys):
     assert sorted(p.name for p in Path("results/restore").rglob("*.*")) == ["a.png", "b.png", "c.png"]
     assert restore(*words[:-1], "resize") == 2
     assert read_image("results/restore/large.png").shape == (32, 32, 3) and not Path("results/restore/wide.png").exists()
+
+
+def test_one_pictures_fault_is_not_its_batchs(work, monkeypatch, capsys):
+    whole, bad = Restorer.restore_batch, read_image("faces/more/b.png")
+
+    def restore_batch(restorer, images, *told):
+        if any(np.array_equal(image, bad) for image in images):
+            raise DataError("no numbers")
+        return whole(restorer, images, *told)
+
+    monkeypatch.setattr(Restorer, "restore_batch", restore_batch)
+    assert restore("faces", "--weights", "codeformer.pth", "--batch", 3) == 2
+    assert "left out: picture faces/more/b.png: no numbers" in capsys.readouterr().err
+    assert sorted(p.name for p in Path("results/restore").rglob("*.*")) == ["a.png", "c.png"]
 
 
 MASKS = ["--task", "inpaint", "--masks"]
