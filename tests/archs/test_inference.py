@@ -57,6 +57,7 @@ def test_under_bf16_blocks_stay_in_it():
         exact = block(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = block(x.bfloat16())
+            assert block(x).dtype == torch.bfloat16, "of float32 as well"
             assert up(x.bfloat16()).dtype == torch.bfloat16
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.05)

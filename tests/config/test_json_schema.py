@@ -18,7 +18,9 @@ from facerestore.errors import OptionError
 from tests.config.test_load import BASICSR, GOOD
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = sorted(p for p in (ROOT / "options").rglob("*.yml") if not p.stem.endswith("_recipe"))
+OPTIONS = sorted(
+    p for p in (ROOT / "options").rglob("*.yml") if p.parent.name != "protocols" and not p.stem.endswith("_recipe")
+)
 OF_THE_USER_S_CHOICE = (("val", "metrics"), ("train", "perceptual_opt", "layer_weights"))  # sections with such keys
 
 

@@ -21,7 +21,9 @@ from facerestore.engine.cli import train_main
 from facerestore.engine.memory import LiveBytes, count_phases, measure_iterations, state_bytes, unallocated_model
 from tests.engine.runs import DEBUG, ROOT
 
-OPTIONS = sorted(p for p in (ROOT / "options").rglob("*.yml") if not p.stem.endswith("_recipe"))
+OPTIONS = sorted(
+    p for p in (ROOT / "options").rglob("*.yml") if p.parent.name != "protocols" and not p.stem.endswith("_recipe")
+)
 TRAINING = [p for p in OPTIONS if not p.stem.endswith("_test")]
 # Their files alone tell how large pictures are, or a batch holds more than pictures.
 SIZES_UNKNOWN = {

@@ -66,7 +66,7 @@ def test_every_debug_option_file_trains(options, here, capsys):
     assert (here / "experiments/run/report.html").is_file()
 
 
-@pytest.mark.parametrize("options", sorted((ROOT / "options").rglob("*_test.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("options", sorted((ROOT / "options").glob("*_test.yml")), ids=lambda p: p.stem)
 def test_every_option_file_of_a_test_is_right(options, here, capsys):
     code, out, _ = run(cli.test_main, capsys, "-opt", options, "--dry-run")
     assert code == 0 and "all options are right" in out

@@ -53,7 +53,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def add_pointwise(feat: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
     """feat + conv(x), written into `feat`, of a 1 x 1 convolution: a product of matrices whose rows are positions."""
-    rows, found = (value.permute(0, 2, 3, 1) for value in (x, feat))
+    rows, found = (value.permute(0, 2, 3, 1) for value in (x.to(feat.dtype), feat))
     weight, bias = (parameter.to(feat.dtype) for parameter in (conv.weight, conv.bias))
     for i in range(len(x)):
         product = found[i].flatten(0, 1)
