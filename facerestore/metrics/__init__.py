@@ -15,6 +15,7 @@ from facerestore.metrics.identity import DlibIdentityDistance, IdentityDistance,
 from facerestore.metrics.lpips import LPIPSDistance
 from facerestore.metrics.niqe import NIQE, calculate_niqe
 from facerestore.metrics.psnr_ssim import calculate_psnr, calculate_psnr_pt, calculate_ssim
+from facerestore.metrics.translation import DomainAgreement, Layout, calculate_difference
 from facerestore.registry import METRICS
 
 __all__ = [
@@ -22,10 +23,13 @@ __all__ = [
     "KID",
     "NIQE",
     "DlibIdentityDistance",
+    "DomainAgreement",
     "IdentityDistance",
     "LPIPSDistance",
     "LandmarkDistance",
+    "Layout",
     "build_metric",
+    "calculate_difference",
     "calculate_niqe",
     "calculate_psnr",
     "calculate_psnr_pt",

@@ -102,8 +102,8 @@ def test_diversity_is_the_mean_over_all_pairs():
     samples = torch.tensor([0.0, 0.1, 0.4])[:, None, None, None].expand(3, 3, 4, 4)
     functional = {"apart": lambda a, b: (a - b).abs().mean()}
     for metrics in ({"apart": Apart()}, functional):
-        assert sample_figures(metrics, samples)["apart"] == pytest.approx((0.1 + 0.4 + 0.3) / 3)
-    assert sample_figures({"apart": Apart()}, samples[:1]) == {}
+        assert sample_figures(metrics, samples, samples[0], 0)["apart"] == pytest.approx((0.1 + 0.4 + 0.3) / 3)
+    assert sample_figures({"apart": Apart()}, samples[:1], samples[0], 0) == {}
     means = {"a to b, latent": {"fid": 1.0}, "b to a, latent": {"fid": 2.0}, "a to b, reference": {"fid": 5.0}}
     assert means_of_ways(means) == {"all, latent": {"fid": 1.5}, "all, reference": {"fid": 5.0}}
 
