@@ -90,6 +90,9 @@ class DomainDataset(FaceDataset):
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(PICTURE_KEYS, (self.img_size, self.img_size))
 
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"y_src": (), "y_ref": (), "z_trg": (self.latent_dim,), "z_trg2": (self.latent_dim,)}
+
     @cached_property
     def _largest(self) -> int:
         """How many pictures the largest domain has."""

@@ -62,7 +62,7 @@ class DomainAgreement(TranslationMetric):
         self.learnt: list[int] = []  # of which pictures
 
     def learn(self, real: Sequence[Tensor], held_out: Sequence[Tensor]) -> float:
-        known = [zlib.crc32(pictures.cpu().numpy()) for pictures in real]
+        known = [zlib.crc32(pictures.cpu().contiguous().numpy()) for pictures in real]
         if known != self.learnt:  # at the first of a training's validations, not at all
             self.classifier, self.learnt = self._classifier(real), known
         right = [self(x, x, domain) for domain, x in enumerate(held_out) if len(x)]
