@@ -20,8 +20,10 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(num_features, EPS, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not lies_channels_last(x):
+            return super().forward(x)
         rows = (len(x), self.num_features)
-        return scaled_instance_norm(x, self.weight.expand(rows), self.bias.expand(rows))
+        return _ChannelsLast.apply(x, self.weight.expand(rows), self.bias.expand(rows))
 
 
 def scaled_instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -35,9 +37,14 @@ def scaled_instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         scale: (N, C)
         shift: (N, C)
     """
-    if x.device.type == "cpu" and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+    if lies_channels_last(x):
         return _ChannelsLast.apply(x, scale, shift)
     return torch.addcmul(shift[:, :, None, None], scale[:, :, None, None], F.instance_norm(x, eps=EPS))
+
+
+def lies_channels_last(x: Tensor) -> bool:
+    """Whether features lie channels-last on a CPU, where torch's own normalisation is slow."""
+    return x.device.type == "cpu" and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _ChannelsLast(torch.autograd.Function):
