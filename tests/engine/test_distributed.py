@@ -37,8 +37,8 @@ def test_two_processes_are_one_of_stargan2(tmp_path, accumulate):
         alone, together = (weights(tmp_path / "experiments" / n, 3, net) for n in ("one", "two"))
         away = [(alone[kind][key] - together[kind][key]).abs().flatten() for kind in alone for key in alone[kind]]
         away = torch.cat(away)
-        assert away.mean() <= 0.05 * STARGAN2_STEP, net
-        assert (away > 0.1 * STARGAN2_STEP).float().mean() <= 0.05, net
+        assert away.mean() <= 0.03 * STARGAN2_STEP, net
+        assert (away > 0.1 * STARGAN2_STEP).float().mean() <= 0.03, net
 
 
 @pytest.mark.slow
