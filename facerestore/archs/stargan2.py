@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from facerestore.archs.layers.hints import Count
 from facerestore.archs.layers.init import scaled_kaiming_
+from facerestore.archs.layers.instance_norm import InstanceNorm
 from facerestore.archs.layers.recognition import Keywords, State, confirmed, count
-from facerestore.archs.layers.stargan2_blocks import AdaINBlock, HighPass, ResidualBlock
+from facerestore.archs.layers.stargan2_blocks import AdaINBlock, HighPass, ResidualBlock, ToOnePixel
 from facerestore.archs.outputs import (
     Discriminator,
     DiscriminatorOutput,
@@ -112,7 +113,7 @@ class StarGANv2Generator(Generator):
             [AdaINBlock(deepest, deepest, style_dim, shortcut) for _ in range(2)]
             + [AdaINBlock(coarse, fine, style_dim, shortcut, double=True) for fine, coarse in reversed(pairs)]
         )
-        self.to_rgb = nn.Sequential(nn.InstanceNorm2d(widths[0], affine=True), nn.LeakyReLU(0.2), nn.Conv2d(widths[0], 3, 1))
+        self.to_rgb = nn.Sequential(InstanceNorm(widths[0]), nn.LeakyReLU(0.2), nn.Conv2d(widths[0], 3, 1))
         self.hpf = HighPass(w_hpf) if w_hpf else None
         scaled_kaiming_(self, 1)
         for block in self.decode:
@@ -340,7 +341,7 @@ def to_one_pixel(base_dim: int | None, img_size: int, max_conv_dim: int, kind: s
     widths = channels(base_dim, img_size, levels, max_conv_dim)
     blocks = [ResidualBlock(a, b, halve=True) for a, b in pairwise(widths)]
     last = widths[-1]
-    end = [nn.LeakyReLU(0.2), nn.Conv2d(last, last, 4), nn.LeakyReLU(0.2)]
+    end = [nn.LeakyReLU(0.2), ToOnePixel(last, 4), nn.LeakyReLU(0.2)]
     return [nn.Conv2d(3, widths[0], 3, padding=1), *blocks, *end], last
 
 

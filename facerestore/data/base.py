@@ -79,7 +79,7 @@ class FaceDataset(Dataset, ABC):
         return self.picture_shapes().get("gt")
 
     def label_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the numbers that a sample holds beside its pictures (`loc_left_eye`: (4,)), by their key."""
+        """Shapes of the numbers that a sample holds beside its pictures (`loc_left_eye`: (4,)), by their key; () of a class."""
         return {}
 
     def rng(self, key: SampleKey) -> np.random.Generator:

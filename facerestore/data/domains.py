@@ -90,6 +90,9 @@ class DomainDataset(FaceDataset):
     def picture_shapes(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(PICTURE_KEYS, (self.img_size, self.img_size))
 
+    def label_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"y_src": (), "y_ref": (), "z_trg": (self.latent_dim,), "z_trg2": (self.latent_dim,)}
+
     @cached_property
     def _largest(self) -> int:
         """How many pictures the largest domain has."""
@@ -173,7 +176,7 @@ class DomainFolderDataset(DomainDataset):
             latent_dim: numbers in a latent code, as the mapping network takes them
             randcrop_prob: how many of the training's pictures are cut to a part (0.8 to 1 of the area), as a share
             use_hflip: whether half of the training's pictures are mirrored
-            dataroot_real: a folder of the same domains whose pictures FID and KID compare translations with (published:
+            dataroot_real: a folder of the same domains whose pictures evaluation compares translations with (published:
                 the training's); `dataroot` by default
             mean: value in [0, 1] that becomes 0, by channel; 0.5 by default
             std: width in [0, 1] that becomes 1, by channel; 0.5 by default
@@ -242,6 +245,8 @@ class SyntheticDomainDataset(DomainDataset):
         latent_dim: LatentDim = 16,
         randcrop_prob: Share = 0.5,
         use_hflip: bool = True,
+        count_real: Count | None = None,
+        start_real: Number = 0,
         mean: Mean | None = None,
         std: Std | None = None,
     ):
@@ -254,11 +259,15 @@ class SyntheticDomainDataset(DomainDataset):
             latent_dim: numbers in a latent code, as the mapping network takes them
             randcrop_prob: how many of the training's pictures are cut to a part (0.8 to 1 of the area), as a share
             use_hflip: whether half of the training's pictures are mirrored
+            count_real: how many pictures of each domain evaluation compares translations with (published: the training's);
+                this set's own by default
+            start_real: number of the first of these
             mean: value in [0, 1] that becomes 0, by channel; 0.5 by default
             std: width in [0, 1] that becomes 1, by channel; 0.5 by default
         """
         super().__init__(img_size, latent_dim, randcrop_prob, use_hflip, mean, std)
         self.count, self.world, self.start = count, seed, start
+        self.count_real, self.start_real = count_real, start_real
 
     @property
     def domains(self) -> list[str]:
@@ -278,6 +287,11 @@ class SyntheticDomainDataset(DomainDataset):
 
     def path(self, domain: int, name: str) -> str:
         return f"synthetic/{self.world}/{DOMAINS[domain]}/{name}"
+
+    def reals(self) -> DomainDataset:
+        if self.count_real is None:
+            return self
+        return SyntheticDomainDataset(self.count_real, self.img_size, self.world, self.start_real)
 
 
 class FirstOfDomains(DomainDataset):

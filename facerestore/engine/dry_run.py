@@ -105,14 +105,14 @@ def _print_training_memory(model: TrainingModel, options: Options) -> None:
     for what, value in always.items():
         print(f"  {what}: {bytes_text(value)}")
     dataset = dataset_of(section, options)
-    shapes = dataset.picture_shapes()
-    if not set(model.method.reads) <= shapes.keys():
+    shapes, labels = dataset.picture_shapes(), dataset.label_shapes()
+    if not set(model.method.reads) <= shapes.keys() | labels.keys():
         print(f"  activations: unknown, as the sizes of the pictures of {section.name} are not in the options")
         print(f"  without them: {bytes_text(sum(always.values()))}")
         return
     try:
         rows = section.batch_size_per_gpu // options.train.accumulate
-        phases = _phases(model, rows, shapes, dataset.label_shapes(), options)
+        phases = _phases(model, rows, shapes, labels, options)
     except NEEDS_CONTENT as error:
         print(f"  activations: unknown, as an iteration of {options.model_type} needs real data ({first_line(error)})")
         print(f"  without them: {bytes_text(sum(always.values()))}")
@@ -136,14 +136,15 @@ def _phases(model: TrainingModel, batch_size: int, shapes: Shapes, labels: Label
 def _print_restoring(key: str, options: Options) -> None:
     """What restoring one batch of a data set takes."""
     section = options.datasets[key]
-    shapes = dataset_of(section, options).picture_shapes()
+    dataset = dataset_of(section, options)
+    shapes = dataset.picture_shapes()
     if not shapes:
         print(f"restoring {section.name}: memory unknown, as the sizes of its pictures are not in the options")
         return
     batch = section.batch_size_per_gpu
     try:
         with _failures_told(options, "restoring"):
-            value = measure_restoring(unallocated_model(options), batch, shapes)
+            value = measure_restoring(unallocated_model(options), batch, shapes, dataset.label_shapes())
     except NEEDS_CONTENT as error:
         print(f"restoring {section.name}: memory unknown, as {options.model_type} needs real data ({first_line(error)})")
         return

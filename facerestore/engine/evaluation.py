@@ -34,7 +34,14 @@ from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import Curves, logger, number, progress_bar
-from facerestore.engine.measuring import Scores, SetFigures, measurable, picture_figures, split_off_nan
+from facerestore.engine.measuring import (
+    Scores,
+    SetFigures,
+    measurable,
+    picture_figures,
+    refuse_without_domains,
+    split_off_nan,
+)
 from facerestore.engine.others import OtherResults, note_surplus, other_results, refuse_unfit
 from facerestore.engine.report import Better, DataSection, Picture, direction, write_report
 from facerestore.engine.training import TrainingModel
@@ -400,6 +407,7 @@ def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tu
     """The data sets whose keys begin with one of `prefixes` ('val', 'test').  Results of other programs are looked for."""
     chosen = {k: section for k, section in options.datasets.items() if k.startswith(prefixes)}
     sets = {k: (section, dataset_of(section, options)) for k, section in chosen.items()}
+    refuse_without_domains(options, [dataset for _, dataset in sets.values()])
     for section, dataset in sets.values():
         others = other_results(section, dataset)
         refuse_unfit(others, dataset)

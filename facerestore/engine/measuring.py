@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from facerestore.checkpoint import declared_path
 from facerestore.config import Options
+from facerestore.data.base import FaceDataset
+from facerestore.data.domains import DomainDataset
 from facerestore.engine import distributed
 from facerestore.engine.distributed import World
 from facerestore.engine.seeds import seed_of
+from facerestore.errors import OptionError
 from facerestore.files import digest
 from facerestore.metrics import build_metric
-from facerestore.metrics.base import AnyMetric, Metric, SetMetric, Statistics, needs_truth
+from facerestore.metrics.base import AnyMetric, Metric, SetMetric, Statistics, TranslationMetric, needs_truth
 from facerestore.registry import METRICS, parameters_of, weight_files
 
 Scores = dict[str, dict[str, float]]  # method -> metric -> value
@@ -44,6 +47,18 @@ def build_metrics(options: Options, world: World) -> dict[str, AnyMetric]:
 def measurable(metrics: Mapping[str, AnyMetric], has_truth: bool) -> dict[str, AnyMetric]:
     """Those that there is something to measure for."""
     return {name: metric for name, metric in metrics.items() if has_truth or not needs_truth(metric)}
+
+
+def refuse_without_domains(options: Options, sets: Iterable[FaceDataset]) -> None:
+    """OptionError for a metric of translations where a data set knows no domains."""
+    kinds = {name: METRICS.get(section.type) for name, section in options.val.metrics.items()}
+    named = [name for name, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, TranslationMetric)]
+    for dataset in (data for data in sets if named and not isinstance(data, DomainDataset)):
+        raise OptionError(
+            f"val.metrics.{named[0]} measures translations between domains, of which {type(dataset).__name__} knows none: "
+            "leave it out",
+            ("val", "metrics", named[0]),
+        )
 
 
 def picture_figures(metrics: Mapping[str, AnyMetric], image: Tensor, truth: Tensor | None) -> dict[str, float]:

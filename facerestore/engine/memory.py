@@ -30,7 +30,7 @@ from facerestore.models.base import Terms
 from facerestore.registry import ARCHS, MODELS, Registry, parameters_of, weight_files
 
 Shapes = Mapping[str, tuple[int, int]]  # height and width by key of the batch
-Labels = Mapping[str, tuple[int, ...]]  # shapes of what a sample holds beside its pictures
+Labels = Mapping[str, tuple[int, ...]]  # shapes of what a sample holds beside its pictures; () of a class, a whole number
 
 
 class LiveBytes(TorchDispatchMode):
@@ -113,11 +113,11 @@ def count_phases(model: TrainingModel, live: LiveBytes, batch: Batch, iterations
     return Phases(peaks, gradients, max(highest, live.peak) - resident)
 
 
-def measure_restoring(model: TrainingModel, batch_size: int, shapes: Shapes) -> int:
+def measure_restoring(model: TrainingModel, batch_size: int, shapes: Shapes, labels: Labels | None = None) -> int:
     """Bytes that restoring a batch needs beyond the networks themselves."""
     with _without_content(model) as live:
         resident = live.now
-        model.restorations(_batch(batch_size, shapes))
+        model.restorations(_batch(batch_size, shapes, labels))
         return live.peak - resident
 
 
@@ -156,7 +156,8 @@ def _without_content(model: TrainingModel) -> Iterator[LiveBytes]:
 
 def _batch(size: int, shapes: Shapes, labels: Labels | None = None) -> Batch:
     pictures = {key: torch.zeros(size, 3, height, width) for key, (height, width) in shapes.items()}
-    return Batch(pictures | {key: torch.zeros(size, *shape) for key, shape in (labels or {}).items()})
+    kinds = {key: (shape, torch.float32 if shape else torch.long) for key, shape in (labels or {}).items()}
+    return Batch(pictures | {key: torch.zeros(size, *shape, dtype=dtype) for key, (shape, dtype) in kinds.items()})
 
 
 def _without_files(options: Options) -> Options:

@@ -2,16 +2,18 @@
 
 Choi et al., StarGAN v2, CVPR 2020, appendix on evaluation metrics: ten samples for each source, by latent codes and by
 references that are drawn from the target domain; the distance of all samples to real pictures of the target (FID), and the
-mean distance of all pairs of samples of one source to each other (LPIPS), of which higher is more diverse.
+mean distance of all pairs of samples of one source to each other (LPIPS), of which higher is more diverse.  Beside these, what
+compares a translation with its source and its domain.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 
 import numpy as np
 import torch
@@ -30,9 +32,12 @@ from facerestore.engine.measuring import TRUTH, Scores, SetFigures, sent, split_
 from facerestore.engine.report import Picture
 from facerestore.engine.training import TrainingModel
 from facerestore.inference.translator import Translator, write_video
-from facerestore.metrics.base import AnyMetric, PictureMetric, SetMetric, needs_truth
+from facerestore.metrics.base import AnyMetric, PictureMetric, SetMetric, TranslationMetric, needs_truth
 
 WAYS = ("latent", "reference")
+HELD_OUT = "real pictures"  # beside the translations: what the same figures say of pictures that were not learnt from
+LEARNT = 2000  # real pictures of each domain at most, from which metrics learn
+HELD_EVERY = 4  # where there are no others, one of so many real pictures is held out
 
 
 @dataclass
@@ -70,17 +75,19 @@ class Evaluation:
         total = sum(len(self.dataset.names_of(source)) for source, _ in pairs)
         name = self.options.name or self.options.type
         bar = progress_bar(total, what=name, unit="img", shown=self.protocol.bar and world.is_main)
-        of_set: Scores = {}
+        of_set = self._learn()
         for target in range(len(domains)):
             sets = SetFigures(self.protocol.metrics)
             self._see_reals(sets, target)
-            styles = torch.cat([self.translator.styles_of_references(x, target) for _, x in self._pictures(target)])
+            with self.model.autocast():
+                styles = torch.cat([self.translator.styles_of_references(x, target) for _, x in self._pictures(target)])
             for source in (s for s, t in pairs if t == target):
                 for names, x in self._pictures(source, shared=True):
                     self._translate(names, x, source, target, styles, sets)
                     bar.update(min(len(names) * world.size, bar.total - bar.n))
                 if self.protocol.save_to and world.is_main:
-                    self._draw(source, target)
+                    with self.model.autocast():
+                        self._draw(source, target)
             of_set |= sets.merged(world).figures()
         bar.close()
         return self._whole(name, of_set)
@@ -102,6 +109,28 @@ class Evaluation:
     def _uploaded(self, pictures: Tensor) -> Tensor:
         return upload({"x": pictures}, self.model.world.device, self.dataset.mean, self.dataset.std).x
 
+    def _learn(self) -> Scores:
+        """Show the metrics of translations real pictures; what they say of others, which they have not seen."""
+        learning = {name: m for name, m in self.protocol.metrics.items() if isinstance(m, TranslationMetric)}
+        if not learning:
+            return {}
+        metric = next(iter(learning.values()))
+        domains, reals = range(len(self.dataset.domains)), self.dataset.reals()
+        real = [self._small(domain, reals, metric) for domain in domains]
+        if reals is self.dataset:
+            places = [torch.arange(len(x), device=x.device) % HELD_EVERY == 1 for x in real]
+            held_out = [x[place] for x, place in zip(real, places, strict=True)]
+            real = [x[~place] for x, place in zip(real, places, strict=True)]
+        else:
+            held_out = [self._small(domain, self.dataset, metric) for domain in domains]
+        return {HELD_OUT: {name: m.learn(real, held_out) for name, m in learning.items()}}
+
+    def _small(self, domain: int, dataset: DomainDataset, metric: TranslationMetric) -> Tensor:
+        """The first pictures of a domain as a metric looks at them: (N, 3, side, side) in [0, 1], on the device."""
+        batches = islice(self._pictures(domain, dataset=dataset), math.ceil(LEARNT / self.options.batch_size_per_gpu))
+        unit = (to_unit_range(x.float(), self.dataset.mean, self.dataset.std) for _, x in batches)
+        return torch.cat([metric.seen(pictures) for pictures in unit])
+
     def _see_reals(self, sets: SetFigures, target: int) -> None:
         if any(needs_truth(metric) for metric in sets.metrics.values()):
             for _, x in self._pictures(target, shared=True, dataset=self.dataset.reals()):
@@ -117,11 +146,13 @@ class Evaluation:
         z = np.stack([rng.standard_normal((self.samples, self.dataset.latent_dim)) for rng in rngs])
         chosen = np.stack([rng.choice(len(styles), self.samples, replace=len(styles) < self.samples) for rng in rngs])
         latents = torch.from_numpy(z).to(x.device, torch.float32).flatten(0, 1)
-        of = {
-            "latent": self.translator.styles_of_latents(latents, target).unflatten(0, (len(names), self.samples)),
-            "reference": styles[torch.from_numpy(chosen).to(x.device)],
-        }
-        made = {way: self._unit(self.translator.translate(x, of[way]).flatten(0, 1)) for way in WAYS}
+        with self.model.autocast():
+            of = {
+                "latent": self.translator.styles_of_latents(latents, target).unflatten(0, (len(names), self.samples)),
+                "reference": styles[torch.from_numpy(chosen).to(x.device)],
+            }
+            pictures = {way: self.translator.translate(x, of[way]).flatten(0, 1) for way in WAYS}
+        made = {way: self._unit(translated) for way, translated in pictures.items()}
         self.seen.seconds += time.perf_counter() - begin
         self.seen.count += sum(map(len, made.values()))
         own = self._unit(x)
@@ -131,7 +162,8 @@ class Evaluation:
             entry = f"{name} to {self.dataset.domains[target]}"
             samples = {way: pictures.unflatten(0, (len(names), self.samples))[n] for way, pictures in made.items()}
             self.seen.scores[entry] = {
-                self._label(source, target, way): sample_figures(self.protocol.metrics, samples[way]) for way in WAYS
+                self._label(source, target, way): sample_figures(self.protocol.metrics, samples[way], own[n], target)
+                for way in WAYS
             }
             if len(self.seen.shown) < self.protocol.shown:
                 reference = self._one(target, chosen[n, 0])
@@ -200,19 +232,23 @@ def evaluate_translations(
     model: TrainingModel, options: DatasetOptions, dataset: DomainDataset, protocol: Protocol
 ) -> DatasetScores:
     """Translate, measure and show all pictures of `dataset`; methods of the result are 'SOURCE to TARGET, WAY'."""
-    with model.evaluating():
+    with model.evaluating(), torch.autocast(model.world.device.type, enabled=False):  # metrics measure in float32
         return Evaluation(model, options, dataset, protocol).run()
 
 
-def sample_figures(metrics: Mapping[str, AnyMetric], samples: Tensor) -> dict[str, float]:
-    """Figures of the samples (K, 3, H, W) of one source: of a metric that compares, the mean over all pairs of them."""
+def sample_figures(metrics: Mapping[str, AnyMetric], samples: Tensor, source: Tensor, target: int) -> dict[str, float]:
+    """Figures of the samples (K, 3, H, W) of one source (3, H, W): of a metric that compares, the mean over all pairs of them;
+    of others the mean of all."""
     figures = {}
     one, other = torch.tensor(list(combinations(range(len(samples)), 2)), dtype=torch.long).reshape(-1, 2).T
     for name, metric in metrics.items():
-        if isinstance(metric, SetMetric) or (needs_truth(metric) and not len(one)):
+        alone = isinstance(metric, TranslationMetric) or not needs_truth(metric)
+        if isinstance(metric, SetMetric) or not (alone or len(one)):
             continue
         pictures = sent(samples, metric)
-        if not needs_truth(metric):
+        if isinstance(metric, TranslationMetric):
+            values = metric(pictures, sent(source, metric).expand_as(pictures), target)
+        elif not needs_truth(metric):
             values = metric(pictures)
         elif isinstance(metric, PictureMetric):
             values = metric(pictures[one], pictures[other])

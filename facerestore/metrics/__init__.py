@@ -16,6 +16,7 @@ from facerestore.metrics.lpips import LPIPSDistance
 from facerestore.metrics.niqe import NIQE, calculate_niqe
 from facerestore.metrics.psnr_ssim import calculate_psnr, calculate_psnr_pt, calculate_ssim
 from facerestore.metrics.pyiqa import PyIQA
+from facerestore.metrics.translation import DomainAgreement, Layout, calculate_difference
 from facerestore.registry import METRICS
 
 __all__ = [
@@ -23,11 +24,14 @@ __all__ = [
     "KID",
     "NIQE",
     "DlibIdentityDistance",
+    "DomainAgreement",
     "IdentityDistance",
     "LPIPSDistance",
     "LandmarkDistance",
+    "Layout",
     "PyIQA",
     "build_metric",
+    "calculate_difference",
     "calculate_niqe",
     "calculate_psnr",
     "calculate_psnr_pt",

@@ -1,15 +1,17 @@
 """What evaluation asks of a metric, and how it is told what was measured.
 
-There are three kinds.  A function of (image, target) compares each picture with its truth.  A :class:`PictureMetric` looks
-through a network, or at the picture alone.  A :class:`SetMetric` has one figure for a whole data set.
+There are four kinds.  A function of (image, target) compares each picture with its truth.  A :class:`PictureMetric` looks
+through a network, or at the picture alone.  A :class:`SetMetric` has one figure for a whole data set.  A
+:class:`TranslationMetric` compares a picture that was translated to another domain with its source, and with that domain.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 S = TypeVar("S", bound="Statistics")
@@ -67,7 +69,31 @@ class SetMetric(Metric):
         """The figure; NaN where there are too few pictures for one.  `truth` is None where it is not needed."""
 
 
-AnyMetric = Callable[[Tensor, Tensor], Tensor] | PictureMetric | SetMetric
+class TranslationMetric(Metric):
+    """Figures of single translations of pictures between domains.
+
+    Evaluation shows it real pictures first, as :meth:`seen` makes them small.
+    """
+
+    side = 64  # pixels of what is looked at
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) as (N, 3, side, side)."""
+        return F.interpolate(pictures.float(), (self.side, self.side), mode="area")
+
+    @abstractmethod
+    def learn(self, real: Sequence[Tensor], held_out: Sequence[Tensor]) -> float:
+        """Get ready for some domains, of each of which there are `real` pictures (N, 3, side, side) to learn from, one at
+        least, and others `held_out`.  Returns what of these the figures of translations compare with; NaN where there are too
+        few of them."""
+
+    @abstractmethod
+    def forward(self, image: Tensor, source: Tensor, target: int) -> Tensor:
+        """Figures of translations (N, 3, H, W) of `source` pictures to the domain `target`, RGB in [0, 1]: (N,), float64;
+        NaN for one that has none."""
+
+
+AnyMetric = Callable[[Tensor, Tensor], Tensor] | PictureMetric | SetMetric | TranslationMetric
 
 
 def needs_truth(metric: AnyMetric) -> bool:

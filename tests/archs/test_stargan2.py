@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from facerestore.archs import build_network
-from facerestore.archs.layers.stargan2_blocks import HighPass, doubled, halved
+from facerestore.archs.layers.instance_norm import InstanceNorm, scaled_instance_norm
+from facerestore.archs.layers.stargan2_blocks import HighPass, ToOnePixel, doubled, halved
 from facerestore.archs.outputs import Network
 from tests import parity
 from tests.archs import small
@@ -23,6 +24,43 @@ def test_high_pass_is_the_published_one(w_hpf):
     for name, value in (("filter", layer.filter), ("out", out), ("grad", x.grad)):
         key = f"{name}.{w_hpf}"
         assert parity.relative_error(value, stored[key]) <= case["tolerance"][key]
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float64, 1e-5), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_instance_norm_of_channels_last_features(dtype, allowed):
+    """As torch's own, with its gradients, and the order in memory stays; far from 0 too."""
+    x = (parity.draw((2, 3, 6, 5), 1) + 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    scale, shift = (parity.draw((2, 3), seed).to(dtype).requires_grad_() for seed in (2, 3))
+    weight = parity.draw((2, 3, 6, 5), 4).to(dtype)
+    plain = [t.detach().double().requires_grad_() for t in (x, scale, shift)]
+    mine = scaled_instance_norm(x, scale, shift)
+    expected = scaled_instance_norm(plain[0].contiguous(), *plain[1:])
+    assert mine.dtype == dtype and mine.is_contiguous(memory_format=torch.channels_last)
+    found = [mine, *torch.autograd.grad((mine * weight).sum(), [x, scale, shift])]
+    wanted = [expected, *torch.autograd.grad((expected * weight.double()).sum(), plain)]
+    for a, b in zip(found, wanted, strict=True):
+        assert (a.double() - b).abs().max() <= allowed * (1 + b.abs().max())
+
+
+def test_learnt_instance_norm_is_torch_s():
+    layer, own = parity.fill_(InstanceNorm(3), 1), torch.nn.InstanceNorm2d(3, affine=True)
+    own.load_state_dict(layer.state_dict())
+    x = parity.draw((2, 3, 6, 5), 2)
+    assert torch.equal(layer(x), own(x))
+    torch.testing.assert_close(layer(x.contiguous(memory_format=torch.channels_last)), own(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_to_one_pixel_is_a_product(order):
+    """Second derivatives too, which the gradient penalty takes."""
+    conv = parity.fill_(ToOnePixel(3, 4), 1).double().to(memory_format=order)
+    x = parity.draw((2, 3, 4, 4), 2).double().contiguous(memory_format=order).requires_grad_()
+
+    def figures(out: torch.Tensor) -> list[torch.Tensor]:
+        slope = torch.autograd.grad(out.square().sum(), x, create_graph=True)[0]
+        return [out, slope, *torch.autograd.grad(slope.square().sum(), [x, conv.weight])]
+
+    torch.testing.assert_close(figures(conv(x)), figures(F.conv2d(x, conv.weight, conv.bias)))
 
 
 @pytest.mark.parametrize("side", [12, 68])

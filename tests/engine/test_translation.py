@@ -39,8 +39,10 @@ def trained(tmp_path_factory) -> Path:
         assert train_main(["-opt", str(DEBUG / "stargan2.yml"), *SHORT, "--set", "name=run"]) == 0
         models = [f"--set=path.pretrain_network_{n}=experiments/run/models/nets_ema_latest.pth"
                   for n in ("g", "mapping", "style_encoder")]  # fmt: skip
-        metrics = "--set=val.metrics.fid={type: calculate_fid, weights: random}"
-        options = ["-opt", str(DEBUG / "stargan2.yml"), *models, metrics, "--set=val.video_frames=2", "--set=name=run"]
+        metrics = ["--set=val.metrics.fid={type: calculate_fid, weights: random}", "--set=datasets.val.count_real=3",
+                   "--set=val.metrics.agreement={type: calculate_domain_agreement, batches: 3}",
+                   "--set=val.metrics.layout={type: calculate_layout}"]  # fmt: skip
+        options = ["-opt", str(DEBUG / "stargan2.yml"), *models, *metrics, "--set=val.video_frames=2", "--set=name=run"]
         assert run_test(options) == 0
     return folder
 
@@ -56,13 +58,18 @@ def test_a_test_measures_all_pairs_of_domains(trained):
     scores = json.loads((trained / "results/run/scores.json").read_text())["datasets"]["held_out"]
     labels = [f"{a} to {b}, {way}" for a, b in (("feminine", "masculine"), ("masculine", "feminine"))
               for way in ("latent", "reference")]  # fmt: skip
-    assert scores["mean"].keys() == {*labels, "all, latent", "all, reference"}
-    for label, figures in scores["mean"].items():
+    assert scores["mean"].keys() == {*labels, "all, latent", "all, reference", "real pictures"}
+    for label in labels:
+        figures = scores["mean"][label]
         assert {"fid", "lpips"} <= figures.keys() and all(math.isfinite(v) for v in figures.values()), label
     assert len(scores["pictures"]) == 4  # every source into the other domain
     pair = [scores["mean"][f"{a}, latent"]["fid"] for a in ("feminine to masculine", "masculine to feminine")]
     assert scores["mean"]["all, latent"]["fid"] == pytest.approx(np.mean(pair))
     assert (trained / "results/run/report.html").stat().st_size > 10_000
+    assert all(0 <= scores["mean"][label]["agreement"] <= 1 for label in labels)
+    assert all(-1 <= scores["mean"][label]["layout"] <= 1 for label in labels)
+    assert scores["mean"]["real pictures"].keys() == {"agreement", "layout"}
+    assert 0 <= scores["mean"]["real pictures"]["agreement"] <= 1
 
 
 def test_a_test_draws_grids_and_videos(trained):
@@ -88,6 +95,55 @@ def test_a_resume_changes_nothing(trained, monkeypatch):
         assert same(*(weights(trained / "experiments" / name, 8, net) for name in ("whole", "halves")))
 
 
+def tree(folder: Path, **domains: int) -> str:
+    """A folder with so many pictures of each domain, as an option names it."""
+    for domain, count in domains.items():
+        (folder / domain).mkdir(parents=True)
+        for i in range(count):
+            write_image(folder / domain / f"{i}.png", np.full((40, 40, 3), 40 * i, np.uint8))
+    return f"datasets.train={{type: DomainFolderDataset, dataroot: {folder}, img_size: 32, latent_dim: 4}}"
+
+
+THREE = [f"network_{name}.num_domains=3" for name in ("mapping", "style_encoder", "d")]
+NETS = "experiments/run/models/nets_ema_latest.pth"
+
+
+@pytest.mark.parametrize(
+    ("domains", "overrides", "said"),
+    [
+        ({"female": 2}, [], "one domain only (female)"),
+        ({"female": 2, "male": 0}, [], "holds no picture"),
+        ({"a": 1, "b": 1, "c": 1}, [], "has 3 domains (a, b, c), but the networks are built for 2"),
+        ({"a": 1, "b": 1}, ["network_g.w_hpf=1"], "it needs network_fan"),
+        ({"a": 1, "b": 1}, ["network_g.w_hpf=1", "network_fan={type: FAN}"], "needs weights"),
+        ({"a": 1, "b": 1, "c": 1}, [*THREE, f"path.pretrain_network_mapping={NETS}"], "num_domains=2"),
+        ({"a": 1, "b": 1}, ["path.pretrain_network_mapping=none.ckpt"], "none.ckpt"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(trained, tmp_path, monkeypatch, capsys, domains, overrides, said):
+    monkeypatch.chdir(trained)
+    changes = [tree(tmp_path / "faces", **domains), *overrides, "name=bad"]
+    assert train_main(["-opt", str(DEBUG / "stargan2.yml"), *SHORT, *(w for c in changes for w in ("--set", c))]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.splitlines()[-1].startswith("error: ") and "Traceback" not in err
+    assert not (trained / "experiments/bad").exists()
+
+
+def test_a_batch_of_one_trains(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained)
+    changes = [tree(tmp_path / "faces", a=1, b=2), "datasets.train.batch_size_per_gpu=1", "name=one"]
+    assert train_main(["-opt", str(DEBUG / "stargan2.yml"), *SHORT, *(w for c in changes for w in ("--set", c))]) == 0
+
+
+def test_metrics_of_translations_need_domains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["--set=network_g.weights=random", "--set=val.metrics={agreement: {type: calculate_domain_agreement}}"]
+    assert run_test(["-opt", str(DEBUG / "sr.yml"), *overrides]) == 2
+    assert (
+        "agreement measures translations between domains, of which SyntheticFaceDataset knows none" in capsys.readouterr().err
+    )
+
+
 class Apart(PictureMetric):
     """Mean difference."""
 
@@ -102,8 +158,8 @@ def test_diversity_is_the_mean_over_all_pairs():
     samples = torch.tensor([0.0, 0.1, 0.4])[:, None, None, None].expand(3, 3, 4, 4)
     functional = {"apart": lambda a, b: (a - b).abs().mean()}
     for metrics in ({"apart": Apart()}, functional):
-        assert sample_figures(metrics, samples)["apart"] == pytest.approx((0.1 + 0.4 + 0.3) / 3)
-    assert sample_figures({"apart": Apart()}, samples[:1]) == {}
+        assert sample_figures(metrics, samples, samples[0], 0)["apart"] == pytest.approx((0.1 + 0.4 + 0.3) / 3)
+    assert sample_figures({"apart": Apart()}, samples[:1], samples[0], 0) == {}
     means = {"a to b, latent": {"fid": 1.0}, "b to a, latent": {"fid": 2.0}, "a to b, reference": {"fid": 5.0}}
     assert means_of_ways(means) == {"all, latent": {"fid": 1.5}, "all, reference": {"fid": 5.0}}
 

@@ -9,13 +9,16 @@ import torch
 from torch import nn
 
 from facerestore.metrics import build_metric
-from facerestore.metrics.base import Metric, PictureMetric, SetMetric, needs_truth
+from facerestore.metrics.base import Metric, PictureMetric, SetMetric, TranslationMetric, needs_truth
 from facerestore.registry import METRICS, parameters_of, weight_files
 
 PICTURE_METRICS = [
     name for name in METRICS.names() if not inspect.isclass(METRICS.get(name)) or issubclass(METRICS.get(name), PictureMetric)
 ]
-SET_METRICS = [name for name in METRICS.names() if name not in PICTURE_METRICS]
+TRANSLATION_METRICS = [
+    name for name in METRICS.names() if inspect.isclass(METRICS.get(name)) and issubclass(METRICS.get(name), TranslationMetric)
+]
+SET_METRICS = [name for name in METRICS.names() if name not in PICTURE_METRICS + TRANSLATION_METRICS]
 REQUIRED = {"calculate_identity_distance": {"network": {"type": "TinyIdentity"}}}
 
 pytestmark = pytest.mark.usefixtures("standins")
@@ -36,6 +39,7 @@ def test_there_are_metrics():
             "calculate_lpips", "calculate_identity_distance", "calculate_dlib_identity_distance",
             "calculate_landmark_distance"} <= set(PICTURE_METRICS)  # fmt: skip
     assert {"calculate_fid", "calculate_kid"} <= set(SET_METRICS)
+    assert {"calculate_domain_agreement", "calculate_layout"} <= set(TRANSLATION_METRICS)
 
 
 @pytest.mark.parametrize("name", METRICS.names())
@@ -74,5 +78,5 @@ def test_one_value_for_a_set(name):
 @pytest.mark.parametrize("name", [n for n in METRICS.names() if inspect.isclass(METRICS.get(n))])
 def test_how_it_measures_is_told(name):
     metric = build(name)
-    assert isinstance(metric, Metric) and isinstance(metric, (PictureMetric, SetMetric))
+    assert isinstance(metric, Metric) and isinstance(metric, (PictureMetric, SetMetric, TranslationMetric))
     assert "colours" in metric.protocol() and all(isinstance(v, (str, bool, int, float)) for v in metric.protocol().values())

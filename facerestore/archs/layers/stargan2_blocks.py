@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facerestore.archs.layers.instance_norm import InstanceNorm, scaled_instance_norm
+
 HALVED_AT_ONCE, DOUBLED_AT_ONCE = 64 * 64, 16 * 16  # pixels from which on convolutions cost more than spreading their weights
 
 
@@ -25,8 +27,8 @@ class ResidualBlock(nn.Module):
         self.halve = halve
         self.conv1 = nn.Conv2d(dim_in, dim_in, 3, padding=1)
         self.conv2 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
-        self.norm1 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
-        self.norm2 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.norm1 = InstanceNorm(dim_in) if normalize else nn.Identity()
+        self.norm2 = InstanceNorm(dim_in) if normalize else nn.Identity()
         self.conv1x1 = projection(dim_in, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,8 +83,24 @@ class AdaIN(nn.Module):
         self.fc = nn.Linear(style_dim, 2 * num_features)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        gamma, beta = self.fc(s)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(beta, 1 + gamma, F.instance_norm(x))
+        gamma, beta = self.fc(s).chunk(2, dim=1)
+        return scaled_instance_norm(x, 1 + gamma, beta)
+
+
+class ToOnePixel(nn.Conv2d):
+    """A convolution with weights for every pixel of its picture, so a product of matrices.
+
+    forward: (N, dim, side, side) to (N, dim, 1, 1).
+    """
+
+    def __init__(self, dim: int, side: int):
+        super().__init__(dim, dim, side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if weight.is_contiguous(memory_format=torch.channels_last):  # as they lie in memory, so that nothing is copied
+            x, weight = x.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        return F.linear(x.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
 
 
 class HighPass(nn.Module):
