@@ -90,9 +90,7 @@ class DatasetScores:
         """What is missing among the figures, and why."""
         found = [f"{listed(self.left_out)}: left out, as there is no truth"] if self.left_out else []
         if self.untold:
-            found.append(
-                f"{listed(self.untold)}: left out, as neither `network_vqgan` nor `latent_gt_path` tells the true codes"
-            )
+            found.append(f"{listed(self.untold)}: left out: neither `network_vqgan` nor `latent_gt_path` tells the true codes")
         for method, names in self.lacking.items():
             count = len(self.scores)
             found.append(f"{method}: measured over {count - len(names)} of {count} pictures (it lacks {listed(names, 3)})")
