@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from facerestore.errors import DataError, OptionError, UserError
 from facerestore.files import atomic_write, digest
 from facerestore.registry import MODELS
 
-Figures = dict[str, dict[str, dict[str, float]]]  # data set -> row -> metric -> value
+Figures = dict[str, dict[str, dict[str, float | str]]]  # data set -> row -> metric -> value; infinity as text, as in JSON
 SHARED = (*BASELINES, "lookup")  # methods that do not depend on what a row has learnt: what was given, and the VQGAN alone
 
 
@@ -183,7 +183,7 @@ def as_text(figures: Figures) -> str:
     for dataset, rows in figures.items():
         metrics = list(dict.fromkeys(metric for values in rows.values() for metric in values))
         lines = [[dataset, *metrics]]
-        lines += [[row, *(number(values[m]) if m in values else "–" for m in metrics)] for row, values in rows.items()]
+        lines += [[row, *(number(float(values[m])) if m in values else "–" for m in metrics)] for row, values in rows.items()]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         paragraphs.append("\n".join(_aligned(line, widths) for line in lines))
     return "\n\n".join(paragraphs)
@@ -197,7 +197,8 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _report(folder: Path, rows: Sequence[Row], table: Table, figures: Figures) -> Path:
     """A page with the tables, and of every data set the first pictures as each row restored them."""
-    sections = [DataSection(name, pictures, figures[name]) for name, pictures in _pictures(rows, table).items()]
+    means = {s: {row: {k: float(v) for k, v in of.items()} for row, of in lines.items()} for s, lines in figures.items()}
+    sections = [DataSection(name, pictures, means[name]) for name, pictures in _pictures(rows, table).items()]
     better = directions(rows[0].options.val)
     return write_report(folder / "report.html", title=folder.name, sections=sections, better=better, protocols=table.protocols)
 
