@@ -47,7 +47,7 @@ def add_conversion_arguments(parser: Parser) -> None:
     parser.add_argument("--skip-bad", action="store_true", help="name and leave out pictures that cannot be used")
 
 
-def run(name: str, work: Callable[[], Any]) -> int:
+def run(name: str, work: Callable[[], Any], interrupted: str = "interrupted; the same command goes on from here") -> int:
     """Do the work; the exit code: 2 and a sentence for what the user can mend, 130 where it was interrupted."""
     try:
         work()
@@ -55,6 +55,6 @@ def run(name: str, work: Callable[[], Any]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: {interrupted}", file=sys.stderr)
         return 130
     return 0

@@ -42,6 +42,7 @@ class CodeFormer(Generator):
 
     offers = frozenset({"image", "logits", "codes", "feat"})
     input_range = output_range = (-1.0, 1.0)
+    fuses_input = True
     weight_files = {"vqgan_path": WeightFile(partial=True, doc="file of the VQAutoEncoder's weights, or 'random'")}
 
     def __init__(
@@ -86,7 +87,7 @@ class CodeFormer(Generator):
         if dim_embd % n_head:
             raise OptionError(f"`n_head` must divide `dim_embd`, and {n_head} does not divide {dim_embd}", ("n_head",))
         shape = (img_size, nf, ch_mult, res_blocks, attn_resolutions, emb_dim)
-        self.img_size = img_size
+        self.in_size = img_size
         self.encoder = Encoder(*shape)
         self.quantize = VectorQuantizer(codebook_size, emb_dim)
         self.generator = Decoder(*shape)
@@ -133,7 +134,7 @@ class CodeFormer(Generator):
             code_only: whether only codes are asked for: `image` is None, and nothing is decoded
             adain: whether the codes' features get mean and deviation of the picture's: its colours and light
         """
-        refuse_other_size(self, x, self.img_size, "img_size")
+        refuse_other_size(self, x, self.in_size, "img_size")
         fused = w > 0 and not code_only
         features = {}  # by side
         feat = x

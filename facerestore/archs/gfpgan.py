@@ -126,7 +126,8 @@ class GFPGAN(Generator):
             OptionError: no channels are left, or the taps are no filter
         """
         super().__init__()
-        self.out_size, self.num_style_feat = decoder.out_size, decoder.num_style_feat
+        self.in_size = self.out_size = decoder.out_size
+        self.num_style_feat = decoder.num_style_feat
         self.input_is_latent = input_is_latent
         sides = decoder.sides
         channels = {side: width // 2 for side, width in decoder.widths.items()}

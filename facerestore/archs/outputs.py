@@ -70,7 +70,9 @@ class Generator(Network):
 
     offers = frozenset({"image"})
     draws_noise: ClassVar[bool] = False  # whether forward takes `randomize_noise`, without which its pictures stay the same
+    fuses_input: ClassVar[bool] = False  # whether forward takes `w` and `adain`: how much of the input's features is kept
     upscale: int = 1  # output side / input side, where a picture comes in
+    in_size: int | None = None  # input side, where it takes no other
     out_size: int | None = None  # output side, where it is always the same
 
 

@@ -26,6 +26,8 @@ from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, dotted
 from facerestore.files import digest
 
+HALF_DELETED = ".deleted"  # what a state is called while the checkpoint is being removed
+
 
 def save_training(
     folder: Path, model: TrainingModel, it: int, raw_options: Mapping[str, Any], keep: int | None, suffix: str = ".pth"
@@ -59,7 +61,9 @@ def save_training(
     write_torch(_state_file(folder, it), state)
     if keep:
         for old in saved_iterations(folder)[:-keep]:
-            _delete(folder, old, model.networks)
+            _delete(_state_file(folder, old), model.networks)
+        for state in (folder / "training_states").glob(f"*{HALF_DELETED}"):  # a process that was killed in between
+            _delete(state, model.networks)
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -221,21 +225,21 @@ def remove_other_format(path: Path) -> None:
             path.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _delete(folder: Path, it: int, networks: Iterable[str]) -> None:
-    """Remove a checkpoint, its state first, so that none is left that names missing files."""
-    names = _files_of(folder, it, networks)
+def _delete(state: Path, networks: Iterable[str]) -> None:
+    """Remove a checkpoint.  Its state counts as one no more before its networks go, and goes last: it knows which they are."""
     with suppress(OSError):
-        _state_file(folder, it).unlink()
-        for name in names:
-            (folder / "models" / name).unlink(missing_ok=True)
+        state = state.replace(state.with_suffix(HALF_DELETED))
+        for name in _files_of(state, networks):
+            (state.parent.parent / "models" / name).unlink(missing_ok=True)
+        state.unlink()
 
 
-def _files_of(folder: Path, it: int, networks: Iterable[str]) -> list[str]:
+def _files_of(state_file: Path, networks: Iterable[str]) -> list[str]:
     """The networks' files of a checkpoint: those that its state names, or where it cannot be read, those of `networks`."""
     try:
-        state = read_torch(_state_file(folder, it), mapped=True)
+        state = read_torch(state_file, mapped=True)
     except CheckpointError:
         state = None
     if what_is_wrong(state) is None:
         return list(state["models"])
-    return [f"{name}_{it}{suffix}" for name in networks for suffix in SUFFIXES]
+    return [f"{name}_{state_file.stem}{suffix}" for name in networks for suffix in SUFFIXES]

@@ -276,9 +276,24 @@ def test_only_the_files_of_a_checkpoint_go_with_it(tmp_path, train):
         shutil.copyfile(models / "net_g_2.pth", path)
     train(*common, "--set", "train.total_iter=4", "--auto_resume")
     assert sorted(models.iterdir()) == sorted([*kept, models / "net_g_4.pth", models / "net_g_latest.pth"])
-    (tmp_path / "experiments/run/training_states/4.state").write_bytes(b"damaged")
-    _delete(tmp_path / "experiments/run", 4, ["net_g"])
+    state = tmp_path / "experiments/run/training_states/4.state"
+    state.write_bytes(b"damaged")
+    _delete(state, ["net_g"])
     assert sorted(models.iterdir()) == sorted([*kept, models / "net_g_latest.pth"])
+
+
+def test_a_checkpoint_whose_removal_was_cut_off_goes_with_the_next(tmp_path, train, monkeypatch):
+    common = ["--set", "name=run", "logger.keep_checkpoints=2", "logger.save_checkpoint_freq=2"]
+    train(*common, "train.total_iter=4")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError))
+        _delete(tmp_path / "experiments/run/training_states/2.state", ["net_g"])
+    folders = [tmp_path / "experiments/run" / name for name in ("models", "training_states")]
+    left = ["4.state", "net_g_2.pth", "net_g_4.pth", "net_g_latest.pth"]
+    assert sorted(p.name for folder in folders for p in folder.iterdir()) == ["2.deleted", *left]
+    train(*common, "train.total_iter=6", "--auto_resume")
+    left = ["4.state", "6.state", "net_g_4.pth", "net_g_6.pth", "net_g_latest.pth"]
+    assert sorted(p.name for folder in folders for p in folder.iterdir()) == left
 
 
 def test_no_latest_of_another_format_is_left_beside_the_newest(tmp_path, train):

@@ -46,8 +46,9 @@ def build(case: dict, folder: Path) -> TrainingModel:
         base, _, power = config["ema_decay"].partition(" ** ")  # 0.5 ** (32 / 10000)
         above, below = power.strip("()").split(" / ")
         options["train"]["ema_decay"] = float(base) ** (float(above) / float(below))
-    if config["iterations"][0] != 1:  # reached by a jump: the learning rate stayed where it was
-        options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [10**9], "gamma": 0.5}
+    for key, section in options["train"].items():
+        if key.startswith("optim_"):  # as the figures' were: a fused one rounds otherwise, which train_srgan makes 1.5e-2 of
+            section["fused"] = False
     for key in options:
         if key.startswith("network_"):
             options[key]["weights"] = "random"

@@ -23,6 +23,7 @@ def options(config: dict) -> dict:
     a = config["args"]
     picture, styles, domains = {"img_size": a["img_size"]}, {"style_dim": a["style_dim"]}, {"num_domains": a["num_domains"]}
     adam = {"type": "Adam", "lr": a["lr"], "betas": [a["beta1"], a["beta2"]], "weight_decay": a["weight_decay"]}
+    adam["fused"] = False  # as the figures' were
     networks = {
         "network_g": {"type": "StarGANv2Generator", **picture, **styles, "w_hpf": a["w_hpf"]},
         "network_mapping": {"type": "StarGANv2MappingNetwork", "latent_dim": a["latent_dim"], **styles, **domains},

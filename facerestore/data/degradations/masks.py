@@ -8,6 +8,8 @@ with Gated Convolution, ICCV 2019.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -117,6 +119,34 @@ def sample_brush_mask(
     count = rng.integers(*strokes, endpoint=True)
     drawn = (_sample_stroke(rng, height, width, steps, brush_width) for _ in range(count))
     return BrushMask(height, width, tuple(drawn))
+
+
+def sample_growing_masks(
+    rng: np.random.Generator, height: int, width: int, shares: Sequence[float], brush_width: IntRange = (30, 69)
+) -> list[np.ndarray]:
+    """Masks uint8 (height, width), 0 or 255, each of which holds the ones before it.
+
+    CodeFormer's strokes, step by step, until the share that is asked for is covered: it is exceeded by one step at most.
+
+    Args:
+        rng: what is drawn from
+        height: of the picture
+        width: of the picture
+        shares: of the picture's pixels, rising, each above 0 and below 1
+        brush_width: in pixels of a picture of 512 pixels a side, and in proportion elsewhere
+    """
+    scaled = tuple(max(1, round(bound * min(height, width) / 512)) for bound in brush_width)
+    picture = Image.new("L", (width, height))
+    pen = ImageDraw.Draw(picture)
+    masks: list[np.ndarray] = []
+    while len(masks) < len(shares):
+        (stroke,) = sample_brush_mask(rng, height, width, strokes=(1, 1), brush_width=scaled).strokes
+        for step in pairwise(stroke.vertices):
+            _draw_stroke(pen, BrushStroke(step, stroke.width))
+            mask = np.array(picture)
+            while len(masks) < len(shares) and (mask > 0).mean() >= shares[len(masks)]:
+                masks.append(mask)
+    return masks
 
 
 def _sample_stroke(rng: np.random.Generator, height: int, width: int, steps: IntRange, brush_width: IntRange) -> BrushStroke:
