@@ -1,9 +1,10 @@
-"""Train the stages of a recipe, each with the weights of those before it.
+"""Train the stages of a recipe, each with the weights of those before it, and compare those that are rows of a table.
 
     python scripts/run_recipe.py options/codeformer_recipe.yml --set datasets.train.dataroot_gt=FOLDER
 
 All option files are checked first.  It can be stopped, even killed, and started again: it goes on from the last checkpoint.
 Where a stage does not pass its gate (too few codes in use, too few predicted right) it stops and says so, with exit code 2.
+Stages with a `row` are tested in the end, and stand side by side in results/RECIPE/table.json and report.html: an ablation.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from facerestore.engine.comparison import compare, rows_of
 from facerestore.engine.recipe import read_recipe, run_recipe
 from scripts.common import Parser, run, whole
 
@@ -36,10 +38,18 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def train(given: argparse.Namespace) -> None:
     planned = read_recipe(given.recipe, given.set)
+    folder = Path(planned[0].options.path.results_root) / Path(given.recipe).stem
+    rows = rows_of(planned, folder)
     if given.check:
         print(f"{given.recipe}: {len(planned)} stages, all options are well")
-    else:
-        run_recipe(planned, given.processes, lambda line: print(line, flush=True))
+        return
+    run_recipe(planned, given.processes, say)
+    if rows:
+        compare(rows, folder, given.processes, say)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

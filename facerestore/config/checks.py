@@ -52,6 +52,8 @@ def check_components(options: Options) -> list[str]:
         _at(path, DATASETS.build, component, options.inherited_by_data)  # touches no data, but tells keywords that clash
     for key, metric in options.val.metrics.items():
         _at(("val", "metrics", key), METRICS.check, metric.component, None, _names(schema.MetricOptions))
+        if getattr(METRICS.get(metric.type), "reads_codes", False) and not method.tells_codes:
+            raise OptionError(f"{metric.type} looks at codes, and {options.model_type} has none", ("val", "metrics", key))
     _check_kept(options)
     _check_method(method, options)
     _check_ranges(options)

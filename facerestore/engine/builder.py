@@ -38,8 +38,7 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
     world = world or World()
     memory = torch.channels_last if options.train and options.train.channels_last else torch.preserve_format
     networks = {net_of(key): network.to(world.device, memory_format=memory) for key, network in build_networks(options).items()}
-    places = parameters_of(MODELS.get(options.model_type))
-    frozen = frozenset(net_of(p.name) for p in places if p.part and p.part.frozen) & networks.keys()
+    frozen = frozenset(net_of(key) for key in frozen_places(options)) & networks.keys()
     for name in frozen:
         networks[name].requires_grad_(False)
     losses = build_losses(options, world)
@@ -78,6 +77,11 @@ def build_networks(options: Options) -> dict[str, nn.Module]:
     return {key: networks[key] for key in options.networks}
 
 
+def frozen_places(options: Options) -> set[str]:
+    """The networks that the method looks through and never trains, by their keys."""
+    return {p.name for p in parameters_of(MODELS.get(options.model_type)) if p.part and p.part.frozen}
+
+
 def is_copy(section: NetworkOptions) -> bool:
     return (section.weights or "").startswith("network_")
 
@@ -101,9 +105,10 @@ def drawn_network(key: str, section: NetworkOptions, options: Options) -> nn.Mod
 
 
 def _param_key(key: str, file: Checkpoint, options: Options) -> str | None:
-    """Which weights of a file are taken: those that are asked for; else to train on, upstream's `params`; to test, the
-    averaged ones, as validation and Restorer use them."""
-    default = "params" if options.train and "params" in file.states else None
+    """Which weights of a file are taken: those that are asked for; else to train on, upstream's `params`; to test or to be
+    looked through, the averaged ones, as validation and Restorer use them."""
+    trained = options.train and key not in frozen_places(options)
+    default = "params" if trained and "params" in file.states else None
     return options.path.param_key.get(key, default)
 
 

@@ -37,6 +37,7 @@ from facerestore.engine.logs import Curves, logger, number, progress_bar
 from facerestore.engine.measuring import (
     Scores,
     SetFigures,
+    looking_at,
     measurable,
     picture_figures,
     refuse_without_domains,
@@ -48,7 +49,7 @@ from facerestore.engine.training import TrainingModel
 from facerestore.errors import OptionError, listed
 from facerestore.files import atomic_write
 from facerestore.inference.tiles import Tiling, restore_in_tiles, tiling_of
-from facerestore.metrics.base import AnyMetric
+from facerestore.metrics.base import TRUTH, AnyMetric, Codes
 from facerestore.registry import DATASETS
 
 BASELINES = ("bicubic", "input")  # names of the picture that was given, among the methods
@@ -66,6 +67,7 @@ class DatasetScores:
     shown: list[Picture] = field(default_factory=list)  # pictures for the report
     of_set: Scores = field(default_factory=dict)  # figures of the set as a whole
     left_out: list[str] = field(default_factory=list)  # metrics that need a truth, where there is none
+    untold: list[str] = field(default_factory=list)  # those that need the true codes, where nothing tells them
     lacking: dict[str, list[str]] = field(default_factory=dict)  # method of `others` -> pictures that it has not
     without: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # metric -> method -> pictures without a figure
     protocol: str | None = None  # the named protocol whose pictures these are
@@ -97,6 +99,8 @@ class DatasetScores:
     def notes(self) -> list[str]:
         """What is missing among the figures, and why."""
         found = [f"{listed(self.left_out)}: left out, as there is no truth"] if self.left_out else []
+        if self.untold:
+            found.append(f"{listed(self.untold)}: left out: neither `network_vqgan` nor `latent_gt_path` tells the true codes")
         for method, names in self.lacking.items():
             count = len(self.scores)
             found.append(f"{method}: measured over {count - len(names)} of {count} pictures (it lacks {listed(names, 3)})")
@@ -223,11 +227,13 @@ def evaluate(model: TrainingModel, options: DatasetOptions, dataset: FaceDataset
         with clock.running(len(names)):
             restored = _restorations(model, moved, protocol.tiling)
         result.own = list(restored)
-        metrics = measurable(protocol.metrics, "gt" in batch)
-        result.left_out = [metric for metric in protocol.metrics if metric not in metrics]
-        measured = replace(protocol, metrics=metrics)
+        metrics = looking_at(False, protocol.metrics)
+        measured = replace(protocol, metrics=measurable(metrics, "gt" in batch))
+        result.left_out = [metric for metric in metrics if metric not in measured.metrics]
         methods = _compared(batch, names, restored, dataset, protocol, others)
         _measure_batch(batch, names, methods, measured, result, sets)
+        if metrics := looking_at(True, protocol.metrics):
+            _measure_codes(model.codes(moved), names, metrics, result, sets)
         bar.update(min(len(names) * world.size, bar.total - bar.n))
     bar.close()
     whole = _joined(result, sets, clock, protocol, world)
@@ -307,6 +313,25 @@ def _compared(
     size = tuple(next(iter(own.values())).shape[-2:])
     whole = {method: dict(zip(names, images, strict=True)) for method, images in {**given, **own}.items()}
     return whole | {other.method: other.pictures(names, size) for other in others}
+
+
+def _measure_codes(
+    codes: dict[str | None, Codes],
+    names: list[str],
+    metrics: dict[str, AnyMetric],
+    result: DatasetScores,
+    sets: SetFigures,
+) -> None:
+    """Add the figures of one batch's codes to those of its pictures."""
+    own = {method: found for method, found in codes.items() if method is not TRUTH}
+    truth = codes.get(TRUTH)
+    measured = measurable(metrics, truth is not None)
+    result.untold = [metric for metric in metrics if metric not in measured]
+    sets.see(own, truth, codes=True)
+    for i, name in enumerate(names):
+        for method, found in own.items():
+            figures = picture_figures(measured, found.of(i), None if truth is None else truth.of(i))
+            result.scores[name].setdefault(method, {}).update(figures)
 
 
 def _measure_batch(
@@ -397,6 +422,7 @@ def _joined(result: DatasetScores, sets: SetFigures, clock: _Stopwatch, protocol
         shown=_kept([picture for part in results for picture in part.shown], protocol),
         of_set=of_set,
         left_out=list(dict.fromkeys(metric for part in results for metric in part.left_out)),
+        untold=list(dict.fromkeys(metric for part in results for metric in part.untold)),
         lacking=result.lacking,
         without=without,
         protocol=result.protocol,
@@ -502,7 +528,7 @@ def write_tables(folder: Path, results: list[DatasetScores], facts: dict[str, An
                 "mean": r.means(),
                 "count": len(r.scores),
                 "protocol": r.protocol,
-                "left_out": r.left_out,
+                "left_out": [*r.left_out, *r.untold],
                 "without_a_figure": r.without,
                 "lacking": r.lacking,
                 "pictures": r.scores,

@@ -22,7 +22,8 @@ from facerestore.files import atomic_write
 
 logger = logging.getLogger("facerestore")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
-OF_TRAINING = ("losses", "learning rates")  # charts; all others are a validation's
+LOSSES = "losses"  # the chart of what a training logs
+OF_TRAINING = (LOSSES, "learning rates")  # charts; all others are a validation's
 VALIDATED = "validation is done"  # the chart of a record without values, after all else that a validation writes
 
 

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,21 @@ from facerestore.engine.seeds import seed_of
 from facerestore.errors import OptionError
 from facerestore.files import digest
 from facerestore.metrics import build_metric
-from facerestore.metrics.base import AnyMetric, Metric, SetMetric, Statistics, TranslationMetric, needs_truth
+from facerestore.metrics.base import (
+    TRUTH,
+    AnyMetric,
+    Codes,
+    Metric,
+    SetMetric,
+    Statistics,
+    TranslationMetric,
+    needs_truth,
+    reads_codes,
+)
 from facerestore.registry import METRICS, parameters_of, weight_files
 
 Scores = dict[str, dict[str, float]]  # method -> metric -> value
-TRUTH = None  # among the methods whose pictures a set metric has seen
+Seen = TypeVar("Seen", Tensor, Codes)  # what metrics look at
 
 
 def build_metrics(options: Options, world: World) -> dict[str, AnyMetric]:
@@ -61,14 +71,19 @@ def refuse_without_domains(options: Options, sets: Iterable[FaceDataset]) -> Non
         )
 
 
-def picture_figures(metrics: Mapping[str, AnyMetric], image: Tensor, truth: Tensor | None) -> dict[str, float]:
-    """Figures of one picture (1, 3, H, W) by metric; NaN where it has none."""
+def looking_at(codes: bool, metrics: Mapping[str, AnyMetric]) -> dict[str, AnyMetric]:
+    """Those that look at codes, or those that look at pictures."""
+    return {name: metric for name, metric in metrics.items() if reads_codes(metric) == codes}
+
+
+def picture_figures(metrics: Mapping[str, AnyMetric], image: Seen, truth: Seen | None) -> dict[str, float]:
+    """Figures of one picture (1, 3, H, W), or of its codes, by metric; NaN where it has none."""
     pairs = {n: m for n, m in metrics.items() if not isinstance(m, SetMetric)}
     return {n: float(m(sent(image, m), None if truth is None else sent(truth, m))) for n, m in pairs.items()}
 
 
-def sent(pictures: Tensor, metric: AnyMetric) -> Tensor:
-    """Pictures on the device where a metric's network lies."""
+def sent(pictures: Seen, metric: AnyMetric) -> Seen:
+    """Pictures (or codes) on the device where a metric's network lies."""
     weight = next(metric.parameters(), None) if isinstance(metric, nn.Module) else None
     return pictures if weight is None else pictures.to(weight.device)
 
@@ -80,9 +95,9 @@ class SetFigures:
         self.metrics = {name: m for name, m in metrics.items() if isinstance(m, SetMetric)}
         self.seen: dict[str, dict[str | None, Statistics]] = {name: {} for name in self.metrics}
 
-    def see(self, methods: Mapping[str, Tensor], truth: Tensor | None) -> None:
-        """Take a batch: what each method made of it, and its truth."""
-        for name, metric in measurable(self.metrics, truth is not None).items():
+    def see(self, methods: Mapping[str, Seen], truth: Seen | None, codes: bool = False) -> None:
+        """Take a batch: what each method made of it, and its truth; or the `codes` of both."""
+        for name, metric in measurable(looking_at(codes, self.metrics), truth is not None).items():
             compared = {TRUTH: truth} if metric.needs_truth else {}
             for method, pictures in {**methods, **compared}.items():
                 self._add(name, method, pictures)
@@ -92,7 +107,7 @@ class SetFigures:
         for name in self.metrics:
             self._add(name, method, pictures)
 
-    def _add(self, name: str, method: str | None, pictures: Tensor) -> None:
+    def _add(self, name: str, method: str | None, pictures: Seen) -> None:
         metric = self.metrics[name]
         self.seen[name].setdefault(method, metric.statistics()).add(metric.features(sent(pictures, metric)))
 

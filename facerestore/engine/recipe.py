@@ -1,4 +1,5 @@
 """Several trainings in a row, each with the weights of earlier ones, and a gate after each: CodeFormer's three stages.
+Stages that are rows of a table are measured side by side in the end (facerestore/engine/comparison.py): an ablation.
 
 A recipe is a YAML file (options/codeformer_recipe.yml is one):
 
@@ -9,6 +10,8 @@ A recipe is a YAML file (options/codeformer_recipe.yml is one):
       codes:
         options: options/codeformer_stage2_release.yml
         takes: {network_g.vqgan_path: codebook.net_g}
+        gate: {code_accuracy: {on: held_out, above: lookup}}  # a figure of the last validation, and of which method it is more
+        row: predicted by a transformer           # the table's row with its figures
     set: [datasets.train.dataroot_gt=FOLDER]      # for all stages; a stage may have a `set` of its own
 
 All stages are checked before the first begins.  A stage that has its last checkpoint is passed over, one that was interrupted
@@ -31,7 +34,7 @@ from msgspec import Meta
 
 from facerestore.config import Options, load_options
 from facerestore.config.tree import from_file
-from facerestore.engine.logs import read_curves
+from facerestore.engine.logs import LOSSES, Curves, read_curves
 from facerestore.errors import OptionError, UserError, listed, nearest
 from facerestore.registry import REQUIRED, Parameter, bind, parameters_of
 
@@ -41,22 +44,34 @@ LAST = 10  # values of a curve that a gate looks at
 
 @dataclass(frozen=True)
 class Gate:
-    """Bounds on a term.
+    """Bounds on a term of the training's curves, or on a figure of its last validation.
 
     Args:
         at_least: the smallest value that passes
         at_most: the largest value that passes
+        on: the validation set on which it was measured; by default it is a term of the training
+        of: the method of which it is the figure there
+        above: another method there, whose figure must be smaller
     """
 
     at_least: float | None = None
     at_most: float | None = None
+    on: str | None = None
+    of: str = "restored"
+    above: str | None = None
 
-    def why_not(self, value: float) -> str | None:
-        """What is missing where `value` does not pass."""
+    def __post_init__(self) -> None:
+        if self.above and not self.on:
+            raise OptionError("methods are compared on a validation set: name it as `on`", ("above",))
+
+    def why_not(self, value: float, other: float | None = None) -> str | None:
+        """What is missing where `value` does not pass; `other` is what the method `above` has reached."""
         if self.at_least is not None and not value >= self.at_least:
             return f"at least {self.at_least:g}"
         if self.at_most is not None and not value <= self.at_most:
             return f"at most {self.at_most:g}"
+        if other is not None and not value > other:
+            return f"more than the {other:.4g} of {self.above}"
         return None
 
 
@@ -69,12 +84,14 @@ class Stage:
         takes: option -> STAGE.net_X: a network of an earlier stage, whose last weights that option names
         set: options to change, as `--set` has them
         gate: bounds on terms of its curves, without which the recipe stops
+        row: what the table in the end calls its figures on its `test*` (or else `val*`) data sets; by default it is not there
     """
 
     options: str
     takes: dict[str, Annotated[str, Meta(pattern=r"^[\w-]+\.net_\w+$")]] = field(default_factory=dict)
     set: tuple[str, ...] = ()
-    gate: dict[str, dict[str, float]] = field(default_factory=dict)
+    gate: dict[str, dict[str, float | str]] = field(default_factory=dict)
+    row: Annotated[str, Meta(min_length=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,7 @@ class Planned:
     stage: Stage
     options: Options
     overrides: tuple[str, ...]
+    taken: dict[str, Path]  # option -> the weights of an earlier stage that it names
     gates: dict[str, Gate]
 
     @property
@@ -145,7 +163,7 @@ def _stage(name: str, section: dict[str, Any]) -> Stage:
 
 def _planned(name: str, stage: Stage, earlier: dict[str, Planned], common: tuple[str, ...]) -> Planned:
     """A stage, its weights wired to earlier ones."""
-    wired = []
+    taken: dict[str, Path] = {}
     for option, source in stage.takes.items():
         other, network = source.split(".")
         where = ("stages", name, "takes", option)
@@ -154,17 +172,18 @@ def _planned(name: str, stage: Stage, earlier: dict[str, Planned], common: tuple
             raise OptionError(f"there is no stage {other!r} before {name!r}{hint}", where)
         if network not in earlier[other].made:
             raise OptionError(f"stage {other!r} trains no {network}, only {listed(earlier[other].made)}", where)
-        wired.append(f"{option}={earlier[other].weights(network)}")
-    overrides = (*common, *stage.set, *wired)
+        taken[option] = earlier[other].weights(network)
+    overrides = (*common, *stage.set, *(f"{option}={file}" for option, file in taken.items()))
     options = load_options(stage.options, overrides)
     if options.train is None:
         raise OptionError(f"{stage.options} has no `train` section", ("stages", name, "options"))
     if clash := next((p.name for p in earlier.values() if p.options.name == options.name), None):
         raise OptionError(f"stages {clash!r} and {name!r} are both called {options.name!r}", ("stages", name))
-    return Planned(name, stage, options, overrides, {term: _gate(name, term, bounds) for term, bounds in stage.gate.items()})
+    gates = {term: _gate(name, term, bounds) for term, bounds in stage.gate.items()}
+    return Planned(name, stage, options, overrides, taken, gates)
 
 
-def _gate(stage: str, term: str, bounds: dict[str, float]) -> Gate:
+def _gate(stage: str, term: str, bounds: dict[str, float | str]) -> Gate:
     try:
         return Gate(**bind(parameters_of(Gate), bounds, "a gate"))
     except OptionError as error:
@@ -198,21 +217,43 @@ def run_recipe(planned: Iterable[Planned], processes: int = 1, say: Callable[[st
 
 
 def _command(stage: Planned, processes: int) -> list[str]:
+    return [*program("train.py", stage.stage.options, stage.overrides, processes), "--auto_resume"]
+
+
+def program(name: str, options: str, overrides: Iterable[str], processes: int) -> list[str]:
+    """The command that runs train.py or test.py on an option file, changed by `overrides`."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    changes = [word for override in stage.overrides for word in ("--set", override)]
-    return [sys.executable, *launcher, str(ROOT / "train.py"), "-opt", stage.stage.options, "--auto_resume", *changes]
+    changes = [word for override in overrides for word in ("--set", override)]
+    return [sys.executable, *launcher, str(ROOT / name), "-opt", options, *changes]
 
 
 def pass_gates(stage: Planned, say: Callable[[str], Any] = print) -> None:
     """UserError where a curve of a finished stage ends out of its bounds."""
-    curves = {name: points for chart in read_curves(stage.folder).values() for name, points in chart.items()}
+    charts = read_curves(stage.folder)
     for term, gate in stage.gates.items():
-        if term not in curves:
-            raise UserError(f"stage {stage.name}: its gate looks at {term!r}, which was not logged{nearest(term, curves)}")
-        value = statistics.fmean(value for _, value in curves[term][-LAST:])
-        if missing := gate.why_not(value):
+        what = f"{term} on {gate.on}" if gate.on else term
+        value, other = (_reached(stage, charts, term, gate, of) for of in (gate.of, gate.above))
+        if missing := gate.why_not(value, other):
             raise UserError(
-                f"stage {stage.name}: {term} ended at {value:.4g}, and the recipe asks for {missing}: the next stage would "
+                f"stage {stage.name}: {what} ended at {value:.4g}, and the recipe asks for {missing}: the next stage would "
                 "learn little from it; train it longer or otherwise, or change the gate"
             )
-        say(f"stage {stage.name}: {term} {value:.4g} passes")
+        say(f"stage {stage.name}: {what} {value:.4g} passes" + (f" ({gate.above} {other:.4g})" if gate.above else ""))
+
+
+def _reached(stage: Planned, charts: Curves, term: str, gate: Gate, method: str | None) -> float | None:
+    """Where a term of the training ended, or the figure of a method in the last validation; None for no method."""
+    if method is None:
+        return None
+    if gate.on is None:
+        curves = charts.get(LOSSES, {})
+        if term not in curves:
+            raise UserError(f"stage {stage.name}: its gate looks at {term!r}, which was not logged{nearest(term, curves)}")
+        return statistics.fmean(value for _, value in curves[term][-LAST:])
+    chart = f"{gate.on}: {term}"
+    if chart not in charts:
+        raise UserError(f"stage {stage.name}: its gate looks at {chart!r}, which was not measured{nearest(chart, charts)}")
+    if method not in charts[chart]:
+        known = listed(list(charts[chart]))
+        raise UserError(f"stage {stage.name}: its gate looks at {chart!r} of {method!r}, but there are {known} alone")
+    return charts[chart][method][-1][1]

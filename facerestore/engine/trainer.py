@@ -35,6 +35,7 @@ from facerestore.engine.evaluation import (
 )
 from facerestore.engine.grid import ROWS as GRID_ROWS
 from facerestore.engine.logs import (
+    LOSSES,
     CurveWriter,
     bytes_text,
     log_notes,
@@ -204,7 +205,7 @@ class Run:
                 if due.report or stopping or it == start + 1:
                     values = distributed.average(terms, self.world)
                     if curves and (due.report or it == 1):  # a run that was resumed has the points of one that was not
-                        curves.write(it, "losses", values)
+                        curves.write(it, LOSSES, values)
                         curves.write(it, "learning rates", self.model.learning_rates())
                     self._report(it, values, clock, bar, it > start + 1)
                     sound, reason = self._examine(it, values)

@@ -23,6 +23,7 @@ from facerestore.engine.schedules import Schedule, constant, learning_rate
 from facerestore.engine.seeds import seed_of
 from facerestore.engine.slices import Slices
 from facerestore.losses.regularizers import scaled_gradients
+from facerestore.metrics.base import Codes
 from facerestore.models.base import Method, Terms
 
 PLAIN: Normalisation = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # to [0, 1]
@@ -209,6 +210,11 @@ class TrainingModel:
         """The same by name, for methods with several restorers."""
         with self.evaluating():
             return {k: v.float() for k, v in self.method.restorations(self._on_device(batch), ema).items()}
+
+    def codes(self, batch: Mapping[str, Any], ema: bool = True) -> dict[str | None, Codes]:
+        """The codes behind the restored pictures and of the truth, on the CPU, of a method that `tells_codes`."""
+        with self.evaluating():
+            return {k: v.to(torch.device("cpu")) for k, v in self.method.codes(self._on_device(batch), ema).items()}
 
     def samples(self, ema: bool = True) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1], on the CPU, of a method that `makes_samples`."""

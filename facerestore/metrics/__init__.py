@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from facerestore.metrics.base import AnyMetric, Metric
+from facerestore.metrics.codes import CodeAccuracy, CodebookUsage
 from facerestore.metrics.fid import FID, KID
 from facerestore.metrics.identity import DlibIdentityDistance, IdentityDistance, LandmarkDistance
 from facerestore.metrics.lpips import LPIPSDistance
@@ -23,6 +24,8 @@ __all__ = [
     "FID",
     "KID",
     "NIQE",
+    "CodeAccuracy",
+    "CodebookUsage",
     "DlibIdentityDistance",
     "DomainAgreement",
     "IdentityDistance",

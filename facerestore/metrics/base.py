@@ -1,26 +1,45 @@
 """What evaluation asks of a metric, and how it is told what was measured.
 
 There are four kinds.  A function of (image, target) compares each picture with its truth.  A :class:`PictureMetric` looks
-through a network, or at the picture alone.  A :class:`SetMetric` has one figure for a whole data set.  A
-:class:`TranslationMetric` compares a picture that was translated to another domain with its source, and with that domain.
+through a network, or at the picture alone.  A :class:`SetMetric` has one figure for a whole data set; these two may look at the
+pictures' codes (:class:`Codes`) instead, of methods that tell them.  A :class:`TranslationMetric` compares a picture that was
+translated to another domain with its source, and with that domain.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 S = TypeVar("S", bound="Statistics")
+TRUTH = None  # among the names of methods: the pictures that all of them should have made
+
+
+class Codes(NamedTuple):
+    """What pictures are as codes of a codebook: (N, K) int64, each below `size`."""
+
+    indices: Tensor
+    size: int
+
+    def of(self, i: int) -> Codes:
+        """Those of picture `i`, (1, K)."""
+        return Codes(self.indices[i : i + 1], self.size)
+
+    def to(self, device: torch.device) -> Codes:
+        """The same on another device."""
+        return Codes(self.indices.to(device), self.size)
 
 
 class Metric(nn.Module, ABC):
     """A metric that is more than a function."""
 
     needs_truth: bool = True  # whether it is left out where there is no truth
+    reads_codes: ClassVar[bool] = False  # whether it takes codes (`Codes`) wherever others take pictures
 
     def open(self) -> None:
         """Get what it needs beyond weights, files and libraries, so that what is missing is told before anything runs."""
@@ -99,3 +118,8 @@ AnyMetric = Callable[[Tensor, Tensor], Tensor] | PictureMetric | SetMetric | Tra
 def needs_truth(metric: AnyMetric) -> bool:
     """Whether a metric compares with the truth.  Functions do."""
     return metric.needs_truth if isinstance(metric, Metric) else True
+
+
+def reads_codes(metric: AnyMetric) -> bool:
+    """Whether a metric looks at codes in place of pictures."""
+    return isinstance(metric, Metric) and metric.reads_codes

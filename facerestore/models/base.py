@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
+from facerestore.metrics.base import Codes
 from facerestore.registry import ARCHS, Part
 
 GeneratorNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image",))]
@@ -105,6 +106,8 @@ class Method(ABC):
     differentiated_twice: ClassVar[tuple[str, ...]] = ()  # networks (`net_d`) whose gradients are penalised: never compiled
     makes_samples: ClassVar[bool] = False  # whether it has pictures to show that are made of nothing that a data set gives
 
+    tells_codes: ClassVar[bool] = False  # whether it sees pictures as codes of a codebook
+
     engine: Engine  # set by the engine when the method is built
 
     @classmethod  # noqa: B027  (most methods have nothing to say)
@@ -134,6 +137,11 @@ class Method(ABC):
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         """The same by name, for methods that train several restorers side by side."""
         return {"restored": self.restore(batch, ema)}
+
+    def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
+        """The codes of the pictures by the names of :meth:`restorations`, as far as they come of codes, and those of the truth
+        (`TRUTH`) where they are known, of a method that `tells_codes`."""
+        raise NotImplementedError(f"{type(self).__name__} tells no codes")
 
     def samples(self, ema: bool = True) -> Tensor:
         """Pictures (N, 3, H, W) in [0, 1] that are made of nothing but fixed codes, of a method that `makes_samples`."""

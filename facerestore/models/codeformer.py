@@ -20,12 +20,13 @@ from facerestore.data.batch import Batch
 from facerestore.data.degraded_faces import FFHQBlindDataset
 from facerestore.errors import DataError, OptionError
 from facerestore.losses.hints import Weight
+from facerestore.metrics.base import TRUTH, Codes
 from facerestore.models.adaptive_adversary import AdaptiveAdversary
 from facerestore.models.base import DiscriminatorNetwork, Method, Terms, Turn
 from facerestore.registry import ARCHS, MODELS, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm
 
 PredictingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image", "logits", "codes", "feat"))]
-CodingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("codes",), frozen=True)]
+CodingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image", "codes"), frozen=True)]
 Fidelity = Annotated[float, Meta(ge=0, le=1)]
 TrainingFidelity = Annotated[float, Meta(gt=0, le=10)]  # published training goes beyond 1
 
@@ -46,12 +47,14 @@ class CodeFormerIdxModel(Method):
         fidelity_weight: w of restored pictures: how much of the picture's own features they take, 0 quality, 1 fidelity
         compared_weights: further values of w that are restored beside it, as methods `w=0.5` of the report
         adain: whether restored pictures take colours and light from the features of the degraded ones
+        compare_lookup: whether the VQGAN alone restores beside it, as method `lookup`: by the codes nearest to its features
     """
 
     optimizer_networks = {"optim_g": ("net_g",)}
     needed_to_train = ("network_vqgan",)
     spared_by = {"network_vqgan": "latent_gt_path"}
     ema_decay = 0.995
+    tells_codes = True
 
     def __init__(
         self,
@@ -64,8 +67,11 @@ class CodeFormerIdxModel(Method):
         fidelity_weight: Fidelity = 0.0,
         compared_weights: tuple[Fidelity, ...] = (),
         adain: bool = False,
+        compare_lookup: bool = False,
     ):
-        self.g, self.vqgan = network_g, network_vqgan
+        if compare_lookup and network_vqgan is None:
+            raise OptionError("`compare_lookup` needs `network_vqgan`, which looks up", ("val", "compare_lookup"))
+        self.g, self.vqgan, self.compare_lookup = network_g, network_vqgan, compare_lookup
         self.feat_weight = feat_loss_weight if use_hq_feat_loss else None
         self.entropy_weight = entropy_loss_weight if cross_entropy_loss else None
         self.fidelity_weight, self.compared_weights, self.adain = fidelity_weight, compared_weights, adain
@@ -112,12 +118,23 @@ class CodeFormerIdxModel(Method):
 
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
         others = {f"w={w:g}": self.restore_with(batch, w, ema) for w in self.compared_weights}
+        if self.compare_lookup:
+            others["lookup"] = unmasked(self.vqgan(batch.lq).image, batch)
         return {"restored": self.restore(batch, ema), **others}
+
+    def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
+        found: dict[str | None, Tensor] = {}
+        if self.g.predictor != "none":
+            found["restored"] = self.inference_network("net_g", ema)(batch.lq, code_only=True).codes
+        if self.compare_lookup:
+            found["lookup"] = self.vqgan(batch.lq, code_only=True).codes
+        if "latent_gt" in batch or (self.vqgan and "gt" in batch):
+            found[TRUTH] = self.true_codes(batch)
+        return {name: Codes(codes, len(self.g.codebook)) for name, codes in found.items()}
 
     def restore_with(self, batch: Batch, w: float, ema: bool) -> Tensor:
         """The restored pictures; where there is a mask, what it leaves free stays as it is."""
-        image = self.inference_network("net_g", ema)(batch.lq, w=w, adain=self.adain).image
-        return torch.where(batch.mask > 0, image, batch.lq) if "mask" in batch else image
+        return unmasked(self.inference_network("net_g", ema)(batch.lq, w=w, adain=self.adain).image, batch)
 
 
 @MODELS.register()
@@ -160,6 +177,7 @@ class CodeFormerModel(CodeFormerIdxModel):
         fidelity_weight: Fidelity = 1.0,
         compared_weights: tuple[Fidelity, ...] = (),
         adain: bool = False,
+        compare_lookup: bool = False,
         net_g_start_iter: Iteration = 0,
         net_d_iters: Period = 1,
         net_d_start_iter: Iteration = 0,
@@ -174,6 +192,7 @@ class CodeFormerModel(CodeFormerIdxModel):
             fidelity_weight,
             compared_weights,
             adain,
+            compare_lookup,
         )
         self.adversary = AdaptiveAdversary(
             network_d, pixel_opt, perceptual_opt, gan_opt, scale_adaptive_gan_weight, use_adaptive_weight
@@ -269,6 +288,7 @@ class CodeFormerJointModel(CodeFormerModel):
         fidelity_weight: Fidelity = 1.0,
         compared_weights: tuple[Fidelity, ...] = (),
         adain: bool = False,
+        compare_lookup: bool = False,
         net_g_start_iter: Iteration = 0,
         net_d_iters: Period = 1,
         net_d_start_iter: Iteration = 0,
@@ -295,6 +315,7 @@ class CodeFormerJointModel(CodeFormerModel):
             fidelity_weight,
             compared_weights,
             adain,
+            compare_lookup,
             net_g_start_iter,
             net_d_iters,
             net_d_start_iter,
@@ -322,6 +343,11 @@ class CodeFormerJointModel(CodeFormerModel):
             "codes and pictures": Turn.after(self.mixed_start_iter),
             "pictures between codes": Turn.after(self.mixed_start_iter, self.picture_every),
         }
+
+
+def unmasked(image: Tensor, batch: Batch) -> Tensor:
+    """The restored pictures; where there is a mask, the given ones outside of it."""
+    return torch.where(batch.mask > 0, image, batch.lq) if "mask" in batch else image
 
 
 def refuse_other_codes(source: str, codes: Tensor, network: nn.Module) -> None:

@@ -16,6 +16,7 @@ from facerestore.archs.layers.quantizers import VectorQuantizer, code_counts, km
 from facerestore.data.batch import Batch
 from facerestore.errors import OptionError
 from facerestore.losses.hints import Weight
+from facerestore.metrics.base import TRUTH, Codes
 from facerestore.models.adaptive_adversary import AdaptiveAdversary
 from facerestore.models.base import DiscriminatorNetwork, Method, Terms, Turn
 from facerestore.registry import ARCHS, MODELS, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm
@@ -54,6 +55,7 @@ class VQGANModel(Method):
     minimises_one_of = ("pixel_opt", "perceptual_opt")
     reads = ("gt",)
     ema_decay = 0.995
+    tells_codes = True
 
     def __init__(
         self,
@@ -165,3 +167,8 @@ class VQGANModel(Method):
 
     def restore(self, batch: Batch, ema: bool = True) -> Tensor:
         return self.inference_network("net_g", ema)(batch.lq).image
+
+    def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
+        g = self.inference_network("net_g", ema)
+        pictures = {"restored": batch.lq} | ({TRUTH: batch.gt} if "gt" in batch else {})
+        return {name: Codes(g(x, code_only=True).codes, len(g.codebook)) for name, x in pictures.items()}

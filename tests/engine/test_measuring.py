@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from facerestore.archs.lpips import LPIPS
 from facerestore.config import load_options
 from facerestore.data.image_io import write_image
-from facerestore.engine import cli, distributed, evaluation
+from facerestore.engine import build_model, cli, distributed, evaluation
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import DatasetScores, Protocol, evaluate
 from facerestore.engine.logs import number
 from facerestore.engine.measuring import SetFigures, build_metrics, measurable, protocols
+from facerestore.errors import OptionError
 from facerestore.metrics import calculate_psnr
 from facerestore.metrics.base import PictureMetric, SetMetric
 from facerestore.metrics.frechet import Moments
+from tests.engine.runs import DEBUG
 
 OPTIONS = """\
 name: tested
@@ -253,6 +255,39 @@ def test_the_protocol_stands_beside_the_figures(here, capsys):
     assert metrics["lpips"]["weights"] == {"file": "backbone.pth", "sha256": digest}
     page = (here / "results/tested/report.html").read_text()
     assert "psnr, lpips: left out" in page
+
+
+def test_codes_are_asked_of_methods_that_tell_them(here):
+    with pytest.raises(
+        OptionError, match=r"val\.metrics\.codes: .*calculate_code_accuracy looks at codes, and SRModel has none"
+    ):
+        load_options("test.yml", ["val.metrics.codes={type: calculate_code_accuracy}"])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_codes_are_measured_beside_the_pictures(told):
+    """Picture by picture and as a set; without the VQGAN nobody knows the true ones."""
+    options = load_options(DEBUG / "codeformer_stage2.yml").raw
+    del options["train"]
+    options["network_g"]["weights"] = "random"
+    options["val"] |= {"compare_lookup": told, "metrics": {"codes": {"type": "calculate_code_accuracy"},
+                       "usage": {"type": "calculate_codebook_usage"}, "psnr": {"type": "calculate_psnr"}}}  # fmt: skip
+    if not told:
+        del options["network_vqgan"]
+    options = load_options(options)
+    ((section, dataset),) = evaluation.evaluation_sets(options, ("val",)).values()
+    metrics = build_metrics(options, World())
+    result = evaluate(build_model(options), section, dataset, Protocol(metrics, baseline="bicubic", bar=False))
+    means = result.means()
+    assert set(means["input"]) == {"psnr"} and len(result.scores) == 2
+    if not told:
+        assert set(means["restored"]) == {"psnr", "usage"} and result.untold == ["codes"] and not result.left_out
+        assert result.notes() == ["codes: left out: neither `network_vqgan` nor `latent_gt_path` tells the true codes"]
+        return
+    assert set(means["restored"]) == set(means["lookup"]) == {"psnr", "usage", "codes"} and not result.notes()
+    assert 0 < means["lookup"]["usage"] <= 1
+    single = [by_method["lookup"]["codes"] for by_method in result.scores.values()]
+    assert means["lookup"]["codes"] == pytest.approx(sum(single) / 2)
 
 
 def test_a_missing_file_is_told_before_anything_is_restored(here, capsys):

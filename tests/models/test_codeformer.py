@@ -11,7 +11,8 @@ from facerestore.config import load_options
 from facerestore.data.latents import write_latents
 from facerestore.engine import build_model
 from facerestore.engine.cli import train_main
-from facerestore.errors import OptionError
+from facerestore.errors import CheckpointError, OptionError
+from facerestore.metrics.base import TRUTH
 from facerestore.registry import MODELS
 from tests import parity
 from tests.engine.runs import DEBUG, QUICK, processes, program, weights
@@ -54,6 +55,56 @@ def test_stage_two_decodes_nothing_and_leaves_the_vqgan_alone():
     assert changed(stage2, batch=batch(), it=1) == {"encoder", "position_emb", "feat_emb", "ft_layers", "idx_pred_layer"}
     assert not decoded
     assert not any(p.requires_grad or p.grad is not None for p in stage2.networks["net_vqgan"].parameters())
+
+
+def test_codes_are_told_with_those_that_the_vqgan_looks_up():
+    trained = model(STAGE2, "val.compare_lookup=true")
+    given, net, vqgan = batch(), trained.ema["net_g"].eval(), trained.networks["net_vqgan"]
+    found = trained.codes(given)
+    assert set(found) == {"restored", "lookup", TRUTH} and all(codes.size == 16 for codes in found.values())
+    with torch.no_grad():
+        assert torch.equal(found["restored"].indices, net(given["lq"]).codes)
+        assert torch.equal(found["lookup"].indices, vqgan(given["lq"]).codes)
+        assert torch.equal(found[TRUTH].indices, vqgan(given["gt"]).codes)
+        assert torch.equal(trained.restorations(given)["lookup"], vqgan(given["lq"]).image)
+    assert torch.equal(trained.codes(given, ema=False)["restored"].indices, trained.networks["net_g"](given["lq"]).codes)
+    told = trained.codes({"lq": given["lq"], "latent_gt": found["lookup"].indices})
+    assert torch.equal(told[TRUTH].indices, found["lookup"].indices)
+    assert set(model(STAGE2).codes({"lq": given["lq"]})) == {"restored"}
+    assert set(model(STAGE2, "network_g.predictor=none").codes(given)) == {TRUTH}, "its pictures do not come of codes"
+
+
+def test_looking_up_leaves_what_is_not_masked():
+    trained, given = model(INPAINT, "val.compare_lookup=true"), batch(mask=torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
+    assert torch.equal(trained.restorations(given)["lookup"], given["lq"])
+
+
+def test_looking_up_without_a_vqgan_is_refused():
+    options = load_options(STAGE2, ["val.compare_lookup=true", "datasets.train.latent_gt_path=codes.pth"]).raw
+    del options["network_vqgan"]
+    with pytest.raises(OptionError, match="`compare_lookup` needs `network_vqgan`"):
+        build_model(load_options(options))
+
+
+def test_the_vqgan_that_tells_codes_has_its_averaged_weights(tmp_path):
+    """Stage II's codebook is of the averaged VQGAN: codes of another would mean something else."""
+    vqgan = model(STAGE2).networks["net_vqgan"]
+    average = {name: value + 1 for name, value in vqgan.state_dict().items()}
+    torch.save({"params": vqgan.state_dict(), "params_ema": average}, tmp_path / "net_g.pth")
+    named = ["network_g.vqgan_path=random", f"path.pretrain_network_vqgan={tmp_path / 'net_g.pth'}"]
+    assert torch.equal(model(STAGE2, *named).networks["net_vqgan"].codebook, average["quantize.embedding.weight"])
+    found = model(STAGE2, f"network_g.vqgan_path={tmp_path / 'net_g.pth'}").networks
+    assert torch.equal(found["net_g"].codebook, found["net_vqgan"].codebook)
+
+
+def test_a_vqgan_with_a_codebook_of_another_size_is_refused(tmp_path):
+    file = tmp_path / "net_g.pth"
+    other = load_options(DEBUG / "codeformer_stage1.yml", ["train.perceptual_opt=~", "network_g.codebook_size=32"])
+    torch.save({"params": build_model(other).networks["net_g"].state_dict()}, file)
+    with pytest.raises(
+        CheckpointError, match=r"net_g.pth, .*codebook_size=32\), .*quantize.embedding.weight is \(32, 8\), not \(16, 8\)"
+    ):
+        model(STAGE2, f"network_g.vqgan_path={file}")
 
 
 PARTS = {1: (1.0, "lq"), 2: (1.0, "lq"), 3: (1.3, "lq"), 4: (None, "lq_large"), 5: (None, "lq_large"),

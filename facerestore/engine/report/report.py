@@ -36,7 +36,7 @@ BETTER: dict[str, Better] = {
     "lpips": "lower", "dists": "lower", "niqe": "lower", "fid": "lower", "kid": "lower", "deg": "lower", "lmd": "lower",
     "l1": "lower", "mae": "lower", "mse": "lower", "rmse": "lower", "seconds": "lower",
     "agreement": "higher", "layout": "higher",
-    "similarity": "higher", "accuracy": "higher", "distance": "lower", "error": "lower", "loss": "lower",
+    "similarity": "higher", "accuracy": "higher", "usage": "higher", "distance": "lower", "error": "lower", "loss": "lower",
 }  # fmt: skip
 INPUTS, TRUTHS, INTERPOLATIONS = {"lr", "lq", "input"}, {"hr", "gt", "truth"}, {"nearest", "bilinear", "bicubic"}
 LOSSLESS_SIDE = 1024  # pixels; a larger picture is stored as JPEG, or a page would hold hundreds of megabytes
