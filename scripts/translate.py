@@ -55,7 +55,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         one.add_argument("--fan", metavar="FILE", help="weights of the face alignment network, where FILE holds none")
         one.add_argument("--limit", type=whole(1, 100), default=8, help="pictures of a folder, from the first on (default: 8)")
         one.add_argument("--count", type=whole(2, 100), default=4, help="latent codes (default: 4)")
-        one.add_argument("--seed", type=whole(0), default=0, help="of the latent codes (default: 0)")
+        one.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the latent codes (default: 0)")
         one.add_argument("--frames", type=whole(2, 1000), default=30, help="of a video, from style to style (default: 30)")
     return parser.parse_args(argv)
 
@@ -65,9 +65,13 @@ def translate(given: argparse.Namespace) -> None:
     translator = Translator.from_file(given.weights, given.fan, device)
     if given.domain >= translator.num_domains:
         raise OptionError(f"--domain {given.domain}: {given.weights} knows the domains 0 to {translator.num_domains - 1}")
-    sources = pictures(given.sources, given.limit, translator.img_size).to(device)
     named = getattr(given, "reference", None)
-    references = pictures(named, given.limit, translator.img_size).to(device) if named else None
+    if given.kind == "video" and Path(given.output).suffix.lower() != ".mp4":
+        raise OptionError(f"--output {given.output}: a video's name ends with .mp4")
+    if given.kind == "picture" and (folder := next((f for f in (given.sources, named) if f and Path(f).is_dir()), None)):
+        raise OptionError(f"{folder}: a folder, but one picture is translated: name a picture, or take grid or latents")
+    sources = pictures(given.sources, given.limit, translator.img_size).to(device)
+    references = None if named is None else pictures(named, given.limit, translator.img_size).to(device)
     z = torch.randn((given.count, translator.mapping.latent_dim), generator=torch.Generator().manual_seed(given.seed))
     styles = (
         translator.styles_of_latents(z.to(device), given.domain)
@@ -99,7 +103,7 @@ def pictures(place: str, limit: int, side: int) -> Tensor:
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments(argv)
-    return run("translate.py", lambda: translate(given))
+    return run("translate.py", lambda: translate(given), "interrupted; nothing was written")
 
 
 if __name__ == "__main__":

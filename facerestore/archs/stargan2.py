@@ -348,4 +348,5 @@ def to_one_pixel(base_dim: int | None, img_size: int, max_conv_dim: int, kind: s
 def of_domain(heads: Iterable[nn.Module], feat: Tensor, y: Tensor) -> Tensor:
     """For each sample what the head of its domain makes of its features, (N, dim)."""
     answers = torch.stack([head(feat) for head in heads], dim=1)
-    return answers.take_along_dim(y[:, None, None], dim=1).squeeze(1)
+    wanted = y[:, None, None].expand(-1, 1, answers.shape[2])  # take_along_dim would wrap a domain that does not exist
+    return answers.gather(1, wanted).squeeze(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Translator:
             device: where they run
 
         Raises:
-            CheckpointError: a network is missing, or a file is damaged
+            CheckpointError: a network is missing, does not fit the others or has no use, or a file is damaged
         """
         networks = {}
         file = read_checkpoint(weights)
@@ -65,8 +66,11 @@ class Translator:
                 networks[KINDS[found[0]]] = filled(found, file, name)
         if missing := [kind for kind in list(KINDS.values())[:3] if kind not in networks]:
             raise CheckpointError(f"{weights}: holds no {missing[0]} of StarGAN v2: give a file with all of its networks")
+        refuse_unlike(weights, networks)
         if networks["generator"].hpf is None:
             networks.pop("fan", None)
+            if fan is not None:
+                raise CheckpointError(f"{weights}: its generator has no place for the FAN of {fan}: leave that file out")
         elif fan is not None:
             networks["fan"] = build_network({"type": "FAN"})
             declared = type(networks["fan"]).weight_files["fname_pretrained"]
@@ -137,7 +141,17 @@ def filled(found: tuple[str, Mapping[str, object]], file: Checkpoint, name: str)
     """The network that a part of a file was recognised as, with its weights."""
     network = build_network({"type": found[0], **found[1]})
     load_weights(network, file, name)
+    if not all(values.isfinite().all() for values in network.state_dict().values()):
+        raise CheckpointError(f"{file.path}: its {KINDS[found[0]]} holds values that are no numbers: take an earlier file")
     return network
+
+
+def refuse_unlike(weights: str | os.PathLike, networks: Mapping[str, nn.Module]) -> None:
+    """CheckpointError where the networks of a file were not trained together."""
+    for kind, said in (("generator", "style_dim"), ("style_encoder", "style_dim"), ("style_encoder", "num_domains")):
+        own, others = getattr(networks[kind], said), getattr(networks["mapping"], said)
+        if own != others:
+            raise CheckpointError(f"{weights}: its {kind} has `{said}` {own}, but its mapping {others}: they do not fit together")
 
 
 def mosaic(rows: Sequence[Sequence[Tensor | None]]) -> np.ndarray:
@@ -151,15 +165,17 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int 
     """Write frames uint8 (H, W, 3) RGB of one size as an MP4 file; whole, or not at all.
 
     Raises:
-        DataError: there is no frame
+        DataError: there is no frame, or the name does not end with .mp4
         UserError: the file cannot be written
     """
     path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise DataError(f"video {path}: let its name end with .mp4")
     part = path.with_name(f".{path.stem}.part.mp4")
-    writer = None
+    writer, count = None, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for frame in frames:
+        for count, frame in enumerate(frames, 1):
             if writer is None:
                 height, width = frame.shape[:2]
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width, height))
@@ -169,8 +185,22 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int 
         if writer is None:
             raise DataError(f"{path}: a video needs one frame at least")
         writer.release()
+        if frames_of(part) != count:  # OpenCV says nothing of a disk that is full
+            raise UserError(f"{path}: cannot be written: not all frames reached the disk (is it full?)")
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if writer is not None:
+            writer.release()
+        with suppress(OSError):
+            part.unlink()
+
+
+def frames_of(video: Path) -> int:
+    """How many frames a video has as it is on the disk: read to the last one; 0 where it is none."""
+    reader, count = cv2.VideoCapture(str(video)), 0
+    while reader.grab():
+        count += 1
+    reader.release()
+    return count

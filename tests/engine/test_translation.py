@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import resource
+import signal
 from pathlib import Path
 
 import cv2
@@ -18,7 +20,7 @@ from facerestore.data.image_io import read_image, write_image
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
 from facerestore.engine.translation import means_of_ways, sample_figures
-from facerestore.errors import CheckpointError, DataError
+from facerestore.errors import CheckpointError, DataError, UserError
 from facerestore.inference.translator import Translator, mosaic, write_video
 from facerestore.metrics.base import PictureMetric
 from tests import parity
@@ -209,6 +211,36 @@ def test_a_file_that_lacks_a_network_is_refused(tmp_path, left_out, w_hpf, said)
         Translator.from_file(published(tmp_path / "nets_ema.ckpt", left_out, w_hpf=w_hpf))
 
 
+@pytest.mark.parametrize(
+    ("part", "others", "said"),
+    [
+        ("style_encoder", {"style_dim": 9}, "style_encoder has `style_dim` 9, but its mapping 8"),
+        ("generator", {"style_dim": 9}, "generator has `style_dim` 9, but its mapping 8"),
+        ("style_encoder", {"num_domains": 3}, "style_encoder has `num_domains` 3, but its mapping 2"),
+        ("generator", {}, "generator holds values that are no numbers"),
+    ],
+)
+def test_networks_that_do_not_belong_together_are_refused(tmp_path, part, others, said):
+    content = torch.load(published(tmp_path / "nets.ckpt"))
+    kind = {"generator": "StarGANv2Generator", "style_encoder": "StarGANv2StyleEncoder"}[part]
+    no_masks = {"w_hpf": 0} if part == "generator" else {}
+    content[part] = build_network({"type": kind, **PICTURES, "style_dim": 8, **no_masks, **others}).state_dict()
+    if not others:
+        content[part]["from_rgb.bias"][0] = math.nan
+    torch.save(content, tmp_path / "mixed.ckpt")
+    with pytest.raises(CheckpointError, match=said):
+        Translator.from_file(tmp_path / "mixed.ckpt")
+
+
+def test_a_domain_that_does_not_exist_is_no_other_domain(tmp_path):
+    translator = Translator.from_file(published(tmp_path / "nets.ckpt"))
+    for domain in (2, -1):
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            translator.styles_of_latents(torch.ones(1, 4), domain)
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            translator.styles_of_references(torch.ones(1, 3, 32, 32), domain)
+
+
 def test_grids_and_the_way_from_style_to_style(tmp_path):
     translator = Translator.from_file(published(tmp_path / "nets_ema.ckpt"))
     sources, references = (parity.draw((n, 3, 32, 32), n, low=-1, high=1) for n in (2, 3))
@@ -234,7 +266,31 @@ def test_a_video_is_written_whole_or_not_at_all(tmp_path):
         write_video(tmp_path / "a.mp4", broken())
     with pytest.raises(DataError, match="one frame"):
         write_video(tmp_path / "a.mp4", [])
+    with pytest.raises(DataError, match=r"end with \.mp4"):
+        write_video(tmp_path / "a.avi", [np.zeros((32, 32, 3), np.uint8)])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file/a.mp4", "a" * 250 + ".mp4"])
+def test_a_video_that_cannot_be_written_is_told(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="writ"):
+        write_video(tmp_path / name, [np.zeros((32, 32, 3), np.uint8)])
+
+
+def test_a_full_disk_leaves_the_old_video(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", frames[:3])
+    old = (tmp_path / "a.mp4").read_bytes()
+    limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+        with pytest.raises(UserError, match="is it full"):
+            write_video(tmp_path / "a.mp4", frames)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"] and (tmp_path / "a.mp4").read_bytes() == old
 
 
 @pytest.fixture
@@ -274,11 +330,16 @@ def test_the_script_makes_videos(here):
         (["grid", "nets.ckpt", "a", "b", "--domain", "2"], "knows the domains 0 to 1"),
         (["grid", "none.ckpt", "a", "b", "--domain", "1"], "none.ckpt: this file does not exist"),
         (["grid", "nets.ckpt", "a", "none", "--domain", "1"], "none"),
-        (["video", "nets.ckpt", "a", "b/0.png", "--domain", "1"], "two or more"),
+        (["video", "nets.ckpt", "a", "b", "--domain", "1"], "a video's name ends with .mp4"),
+        (["video", "nets.ckpt", "a", "b/0.png", "--domain", "1", "--output", "out.mp4"], "two or more"),
+        (["grid", "nets.ckpt", "a", "", "--domain", "1"], "No such file"),
+        (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--reference", ""], "No such file"),
+        (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--reference", "b"], "b: a folder, but one picture"),
+        (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--fan", "wing.ckpt"], "no place for the FAN of wing.ckpt"),
     ],
 )
 def test_the_script_says_what_is_wrong(here, arguments, said, capsys):
-    assert script.main([*arguments, "--output", "out.png"]) == 2
+    assert script.main([*arguments[:2], "--output", "out.png", *arguments[2:]]) == 2
     err = capsys.readouterr().err
     assert err.startswith("translate.py: ") and said in err and err.count("\n") == 1
     assert not (here / "out.png").exists()
