@@ -17,6 +17,8 @@ from facerestore.engine.resume import save_bundle
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, DataError, OptionError
 from facerestore.inference.translator import Translator
+from facerestore.models.base import Terms
+from facerestore.models.stargan2 import weigh
 from tests import parity
 from tests.engine.runs import DEBUG
 
@@ -107,6 +109,13 @@ def test_terms_are_reported_without_their_weights():
     for name in ("D/latent_reg", "G/latent_sty", "G/latent_ds", "G/latent_cyc"):
         assert first[name] > 0
         torch.testing.assert_close(second[name], first[name], rtol=1e-2, atol=0)
+
+
+def test_terms_are_minimised_with_their_weights():
+    loss, x = Terms(), torch.tensor(2.0, requires_grad=True)
+    weigh(loss, "G/latent_ds", -3.0, x.square())
+    loss.backward()
+    assert x.grad == -12 and loss.log["G/latent_ds"] == 4
 
 
 def test_heads_that_were_not_asked_are_moved_by_the_decay_alone():
