@@ -5,8 +5,8 @@
     python scripts/translate.py latents nets_ema_latest.pth SOURCES --domain 1 --count 5 --output latents.png
     python scripts/translate.py video nets_ema_latest.pth SOURCES REFERENCES --domain 0 --output video.mp4
 
-The file is what a training leaves as models/nets_ema_latest.pth, or a published nets_ema.ckpt (for CelebA-HQ with --fan
-wing.ckpt).  SOURCES and REFERENCES are pictures or folders of them; domains are numbered as the training's folders by the
+The file is what a training leaves as models/nets_ema_latest.pth, or a published nets_ema.ckpt (with --fan wing.ckpt where
+a network for CelebA-HQ comes without its FAN).  SOURCES and REFERENCES are pictures or folders of them; domains are numbered as the training's folders by the
 alphabet.  Pictures are resized to the side that the networks were built for.
 """
 

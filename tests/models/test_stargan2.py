@@ -9,12 +9,17 @@ import pytest
 import torch
 
 from facerestore.archs import build_network
-from facerestore.checkpoint import load_weights
+from facerestore.checkpoint import load_weights, read_checkpoint
 from facerestore.config import load_options
 from facerestore.data import build_dataset
 from facerestore.engine import build_model
+from facerestore.engine.resume import save_bundle
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, DataError, OptionError
+from facerestore.inference.translator import Translator
+from facerestore.models.base import Terms
+from facerestore.models.stargan2 import weigh
+from tests import parity
 from tests.engine.runs import DEBUG
 
 
@@ -73,7 +78,7 @@ def passes(model: TrainingModel, it: int) -> tuple[Counter, list[bool], dict[str
 
 def test_no_pass_is_made_twice():
     asked, graphs, given = passes(build(), 1)
-    # The published procedure encodes and decodes 8 times, builds 6 of the graphs, and asks E and F 8 and 4 times.
+    # The published procedure encodes and decodes 8 times, builds 6 of the graphs, and asks F 3 times; E and D as often.
     assert asked == {"encoded": 4, "net_mapping": 2, "net_style_encoder": 7, "net_d": 6}
     assert graphs == [True, False, False, True, True, False, True]
     # D learns of real and fake pictures in two updates, G in two, F and E in one: nobody's gradients are thrown away.
@@ -104,6 +109,13 @@ def test_terms_are_reported_without_their_weights():
     for name in ("D/latent_reg", "G/latent_sty", "G/latent_ds", "G/latent_cyc"):
         assert first[name] > 0
         torch.testing.assert_close(second[name], first[name], rtol=1e-2, atol=0)
+
+
+def test_terms_are_minimised_with_their_weights():
+    loss, x = Terms(), torch.tensor(2.0, requires_grad=True)
+    weigh(loss, "G/latent_ds", -3.0, x.square())
+    loss.backward()
+    assert x.grad == -12 and loss.log["G/latent_ds"] == 4
 
 
 def test_heads_that_were_not_asked_are_moved_by_the_decay_alone():
@@ -144,6 +156,21 @@ def test_masks_come_from_the_network_that_finds_faces():
     assert all(term.isfinite() for term in terms.values())
     assert seen == 3 * [(4, 3, 256, 256)]  # of the sources once, and of each translation for its way back
     assert not any(p.requires_grad for p in model.networks["net_fan"].parameters())
+
+
+def test_one_file_holds_the_network_that_finds_faces_too(tmp_path):
+    """It is enough to translate, and for every `pretrain_network_X`."""
+    fan = {"type": "FAN", "num_features": 8}
+    model = build(network_g__w_hpf=1, network_fan={**fan, "weights": "random"})
+    own = parity.fill_(model.networks["net_fan"], 1).state_dict()
+    save_bundle(tmp_path / "nets.pth", model, 1)
+    stored = read_checkpoint(tmp_path / "nets.pth").states
+    assert stored.keys() == {"generator", "mapping_network", "style_encoder", "fan"}
+    files = {f"path__pretrain_network_{n}": str(tmp_path / "nets.pth") for n in ("g", "mapping", "style_encoder", "fan")}
+    again = build(network_g__w_hpf=1, network_fan=fan, **files)
+    for found in (stored["fan"], Translator.from_file(tmp_path / "nets.pth").fan.state_dict(),
+                  again.networks["net_fan"].state_dict()):  # fmt: skip
+        assert found.keys() == own.keys() and all(torch.equal(found[k], own[k]) for k in own)  # its norms' statistics too
 
 
 @pytest.mark.parametrize(
