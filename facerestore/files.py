@@ -25,6 +25,7 @@ def atomic_write(path: str | os.PathLike, write: bytes | str | Callable[[BinaryI
         UserError: it cannot be written (no space, no right to); the old file is as it was
     """
     path = Path(path)
+    refuse_device(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
@@ -49,6 +50,12 @@ def atomic_write(path: str | os.PathLike, write: bytes | str | Callable[[BinaryI
         if isinstance(error, OSError):
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
         raise
+
+
+def refuse_device(path: Path) -> None:
+    """UserError where a file would take the place of a device or a pipe, whose names other programs rely on."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: cannot be written: it is a device or a pipe; name a file")
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:

@@ -6,8 +6,8 @@
     python scripts/translate.py video nets_ema_latest.pth SOURCES REFERENCES --domain 0 --output video.mp4
 
 The file is what a training leaves as models/nets_ema_latest.pth, or a published nets_ema.ckpt (with --fan wing.ckpt where
-a network for CelebA-HQ comes without its FAN).  SOURCES and REFERENCES are pictures or folders of them; domains are numbered as the training's folders by the
-alphabet.  Pictures are resized to the side that the networks were built for.
+a network for CelebA-HQ comes without its FAN).  SOURCES and REFERENCES are pictures or folders of them; domains are numbered as
+the training's folders by the alphabet.  Pictures are resized to the side that the networks were built for.
 """
 
 from __future__ import annotations
@@ -53,10 +53,15 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         one.add_argument("--domain", type=whole(0), required=True, help="number of the target domain, from 0")
         one.add_argument("--output", required=True, metavar="FILE", help="the picture, or the video (.mp4)")
         one.add_argument("--fan", metavar="FILE", help="weights of the face alignment network, where FILE holds none")
-        one.add_argument("--limit", type=whole(1, 100), default=8, help="pictures of a folder, from the first on (default: 8)")
-        one.add_argument("--count", type=whole(2, 100), default=4, help="latent codes (default: 4)")
-        one.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the latent codes (default: 0)")
-        one.add_argument("--frames", type=whole(2, 1000), default=30, help="of a video, from style to style (default: 30)")
+        if kind != "picture":
+            one.add_argument("--limit", type=whole(1, 100), default=8, help="first pictures of a folder (default: 8)")
+        if kind in ("latents", "video"):
+            one.add_argument("--count", type=whole(2, 100), default=4, help="latent codes (default: 4)")
+        if kind != "grid":
+            one.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the latent codes (default: 0)")
+        if kind == "video":
+            one.add_argument("--frames", type=whole(2, 1000), default=30, help="from style to style (default: 30)")
+    parser.set_defaults(count=1, limit=1, seed=0)
     return parser.parse_args(argv)
 
 
@@ -79,9 +84,9 @@ def translate(given: argparse.Namespace) -> None:
         else translator.styles_of_references(references, given.domain)
     )
     if given.kind == "grid":
-        write_image(given.output, translator.reference_grid(sources, references, given.domain))
+        write_image(given.output, translator.reference_grid(sources, references, styles))
     elif given.kind == "latents":
-        write_image(given.output, translator.latent_grid(sources, z.to(device), given.domain))
+        write_image(given.output, translator.style_grid(sources, styles))
     elif given.kind == "picture":
         write_image(given.output, mosaic([[translator.translate(sources[:1], styles[None, :1])[0, 0]]]))
     elif len(styles) < 2:

@@ -196,17 +196,13 @@ class Evaluation:
         rng = self._rng("grid", target)
         z = torch.from_numpy(rng.standard_normal((self.side, self.dataset.latent_dim))).to(sources)
         folder = self.protocol.save_to
-        write_image(folder / f"reference_{between}.png", self.translator.reference_grid(sources, references, target))
-        write_image(folder / f"latent_{between}.png", self.translator.latent_grid(sources, z, target))
-        if self.frames:
-            of = {
-                "reference": self.translator.styles_of_references(references, target),
-                "latent": self.translator.styles_of_latents(z, target),
-            }
-            for way, styles in of.items():
-                around = torch.cat((styles, styles[:1]))  # and back to the first
-                frames = self.translator.interpolation(sources, around, self.frames)
-                write_video(folder / f"{way}_{between}.mp4", frames)
+        by_reference = self.translator.styles_of_references(references, target)
+        by_latent = self.translator.styles_of_latents(z, target)
+        write_image(folder / f"reference_{between}.png", self.translator.reference_grid(sources, references, by_reference))
+        write_image(folder / f"latent_{between}.png", self.translator.style_grid(sources, by_latent))
+        for way, styles in (("reference", by_reference), ("latent", by_latent)) if self.frames else ():
+            around = torch.cat((styles, styles[:1]))  # and back to the first
+            write_video(folder / f"{way}_{between}.mp4", self.translator.interpolation(sources, around, self.frames))
 
     def _whole(self, name: str, of_set: Scores) -> DatasetScores:
         """What all processes have seen, with the means over all pairs of domains."""

@@ -21,6 +21,7 @@ from facerestore.archs import build_network
 from facerestore.checkpoint import Checkpoint, load_declared_weights, load_weights, read_checkpoint, recognise_state
 from facerestore.data.image_io import tensor_to_image
 from facerestore.errors import CheckpointError, DataError, UserError
+from facerestore.files import refuse_device
 
 RANGE = (-1.0, 1.0)  # of all pictures here
 KINDS = {
@@ -108,17 +109,17 @@ class Translator:
         """Every picture in every style: (N, K, 3, H, W)."""
         return self.translate(x, styles.expand(len(x), *styles.shape))
 
-    def reference_grid(self, sources: Tensor, references: Tensor, domain: int) -> np.ndarray:
-        """uint8 (H, W, 3): above the sources, on the left the references of a domain, where they meet the translation."""
-        pictures = self._in_all(sources, self.styles_of_references(references, domain))
+    def reference_grid(self, sources: Tensor, references: Tensor, styles: Tensor) -> np.ndarray:
+        """uint8 (H, W, 3): above the sources, on the left the references, where they meet the translation into their style."""
+        pictures = self._in_all(sources, styles)
         rows = [[None, *sources]]
         rows += [[reference, *pictures[:, k]] for k, reference in enumerate(references)]
         return mosaic(rows)
 
-    def latent_grid(self, sources: Tensor, z: Tensor, domain: int) -> np.ndarray:
-        """uint8 (H, W, 3): above the sources, below them their translations by each latent code (M, latent_dim)."""
-        pictures = self._in_all(sources, self.styles_of_latents(z, domain))
-        return mosaic([list(sources), *(list(pictures[:, k]) for k in range(len(z)))])
+    def style_grid(self, sources: Tensor, styles: Tensor) -> np.ndarray:
+        """uint8 (H, W, 3): above the sources, below them their translations into each of the styles (K, style_dim)."""
+        pictures = self._in_all(sources, styles)
+        return mosaic([list(sources), *(list(pictures[:, k]) for k in range(len(styles)))])
 
     def interpolation(self, sources: Tensor, styles: Tensor, frames: int) -> Iterator[np.ndarray]:
         """Frames uint8 (H, W, 3): the sources, and below them their translations, on the way from style to style.
@@ -130,11 +131,9 @@ class Translator:
         """
         with torch.no_grad():
             content = self.generator.encoded(sources, self.fan.get_heatmap(sources) if self.fan else None)
-            for start, end in pairwise(styles):
-                for step in range(frames):
-                    share = step / max(frames - 1, 1)
-                    style = torch.lerp(start, end, share).expand(len(sources), -1)
-                    yield mosaic([list(sources), list(self.generator.decoded(content, style))])
+            ways = [torch.lerp(start, end, step / frames) for start, end in pairwise(styles) for step in range(frames)]
+            for style in (*ways, styles[-1]):
+                yield mosaic([list(sources), list(self.generator.decoded(content, style.expand(len(sources), -1)))])
 
 
 def filled(found: tuple[str, Mapping[str, object]], file: Checkpoint, name: str) -> nn.Module:
@@ -151,7 +150,9 @@ def refuse_unlike(weights: str | os.PathLike, networks: Mapping[str, nn.Module])
     for kind, said in (("generator", "style_dim"), ("style_encoder", "style_dim"), ("style_encoder", "num_domains")):
         own, others = getattr(networks[kind], said), getattr(networks["mapping"], said)
         if own != others:
-            raise CheckpointError(f"{weights}: its {kind} has `{said}` {own}, but its mapping {others}: they do not fit together")
+            raise CheckpointError(
+                f"{weights}: its {kind} has `{said}` {own}, but its mapping {others}: they do not fit together"
+            )
 
 
 def mosaic(rows: Sequence[Sequence[Tensor | None]]) -> np.ndarray:
@@ -171,6 +172,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int 
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise DataError(f"video {path}: let its name end with .mp4")
+    refuse_device(path)
     part = path.with_name(f".{path.stem}.part.mp4")
     writer, count = None, 0
     try:

@@ -6,6 +6,7 @@ Source of the figures: clovaai/stargan-v2, core/solver.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -171,13 +172,18 @@ class StarGANv2Model(Method):
 
     def restore(self, batch: Batch, ema: bool = True) -> Tensor:
         """The sources in the styles of their references."""
-        return self.restorations(batch, ema)["reference"]
+        return self._translated(batch, ("ref",), ema)[0]
 
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
+        latent, reference = self._translated(batch, ("latent", "ref"), ema)
+        return {"latent": latent, "reference": reference}
+
+    def _translated(self, batch: Batch, ways: Sequence[str], ema: bool) -> list[Tensor]:
+        """The sources in styles of the target domains, from each of the `ways`."""
         g, f, e = (self.inference_network(name, ema) for name in self.averaged)
         content = g.encoded(batch.x_src, self.masks(batch.x_src))
-        styles = {"latent": f(batch.z_trg, batch.y_ref), "reference": e(batch.x_ref, batch.y_ref)}
-        return {way: g.decoded(content, style.embedding) for way, style in styles.items()}
+        styles = (f(batch.z_trg, batch.y_ref) if way == "latent" else e(batch.x_ref, batch.y_ref) for way in ways)
+        return [g.decoded(content, style.embedding) for style in styles]
 
     def check_data(self, dataset: FaceDataset) -> None:
         kind = type(dataset).__name__

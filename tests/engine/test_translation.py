@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 import resource
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from facerestore.archs import build_network
-from facerestore.checkpoint import read_checkpoint
+from facerestore.checkpoint import load_weights, read_checkpoint
 from facerestore.data.image_io import read_image, write_image
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
@@ -244,17 +245,23 @@ def test_a_domain_that_does_not_exist_is_no_other_domain(tmp_path):
 def test_grids_and_the_way_from_style_to_style(tmp_path):
     translator = Translator.from_file(published(tmp_path / "nets_ema.ckpt"))
     sources, references = (parity.draw((n, 3, 32, 32), n, low=-1, high=1) for n in (2, 3))
-    grid = translator.reference_grid(sources, references, 0)
+    styles = translator.styles_of_references(references, 0)
+    grid = translator.reference_grid(sources, references, styles)
     assert grid.shape == (4 * 32, 3 * 32, 3) and (grid[:32, :32] == 255).all()
     assert np.array_equal(grid[:32, 32:], mosaic([list(sources)]))
-    styles = translator.styles_of_references(references, 0)
     one = translator.translate(sources[1:], styles[None, 2:])[0, 0]
     assert np.array_equal(grid[96:, 64:], mosaic([[one]]))
-    z = parity.draw((2, 4), 9)
-    assert translator.latent_grid(sources, z, 1).shape == (3 * 32, 2 * 32, 3)
+    assert np.array_equal(translator.style_grid(sources, styles)[32:], grid[32:, 32:])
     frames = list(translator.interpolation(sources, styles, 3))
-    assert len(frames) == 6 and np.array_equal(frames[2], frames[3])  # the end of one way begins the next
+    assert len(frames) == 7 and not any(np.array_equal(*pair) for pair in itertools.pairwise(frames))  # it never stands still
     assert np.array_equal(frames[-1][32:, 32:], mosaic([[one]]))
+
+
+def test_a_generator_keeps_of_its_sources_what_the_options_say():
+    own, other = (build_network({"type": "StarGANv2Generator", **PICTURES, "w_hpf": w}) for w in (1, 0.25))
+    with pytest.raises(CheckpointError, match="with `w_hpf: 1`, where 0.25 is asked"):
+        load_weights(other, own.state_dict())
+    load_weights(own, own.state_dict())
 
 
 def test_a_video_is_written_whole_or_not_at_all(tmp_path):

@@ -118,6 +118,17 @@ def test_terms_are_minimised_with_their_weights():
     assert x.grad == -12 and loss.log["G/latent_ds"] == 4
 
 
+def test_every_weight_reaches_its_own_term(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("facerestore.models.stargan2.weigh", lambda loss, name, weight, term: seen.update({name: weight}))
+    model = build(train__lambda_reg=2, train__lambda_sty=3, train__lambda_ds=4, train__lambda_cyc=5, train__ds_iter=2)
+    model.step(batch(), 2)
+    weights = {"reg": 2, "sty": 3, "ds": -2, "cyc": 5}  # that of the diversity is half of what it was
+    assert seen == {
+        f"{'D' if term == 'reg' else 'G'}/{way}_{term}": w for term, w in weights.items() for way in ("latent", "ref")
+    }
+
+
 def test_heads_that_were_not_asked_are_moved_by_the_decay_alone():
     """Their gradients are 0, not missing: then Adam moves every weight towards 0, as published."""
     model = build()

@@ -6,12 +6,15 @@ Choi et al., StarGAN v2, CVPR 2020, appendix on network architecture.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facerestore.archs.layers.instance_norm import InstanceNorm, scaled_instance_norm
+from facerestore.errors import CheckpointError
 
 HALVED_AT_ONCE, DOUBLED_AT_ONCE = 64 * 64, 16 * 16  # pixels from which on convolutions cost more than spreading their weights
 
@@ -118,6 +121,15 @@ class HighPass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
         return F.conv2d(x, self.filter.to(x.dtype).expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+        """What the options say is what runs: a filter of another strength is refused."""
+        asked, stored = (self.strength_of(values) for values in (self.filter, state_dict.get(prefix + "filter", self.filter)))
+        if asked != stored:
+            raise CheckpointError(
+                f"the weights are a generator's with `w_hpf: {stored:g}`, where {asked:g} is asked: set it so"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @staticmethod
     def strength_of(stored: Tensor) -> float:
