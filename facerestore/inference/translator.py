@@ -177,13 +177,14 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int 
     writer, count = None, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for count, frame in enumerate(frames, 1):
+        for frame in frames:
             if writer is None:
                 height, width = frame.shape[:2]
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width, height))
                 if not writer.isOpened():
                     raise UserError(f"{path}: OpenCV cannot write this video (no encoder, or the folder is not writable)")
             writer.write(frame[..., ::-1].copy())
+            count += 1
         if writer is None:
             raise DataError(f"{path}: a video needs one frame at least")
         writer.release()

@@ -126,9 +126,7 @@ class HighPass(nn.Module):
         """What the options say is what runs: a filter of another strength is refused."""
         asked, stored = (self.strength_of(values) for values in (self.filter, state_dict.get(prefix + "filter", self.filter)))
         if asked != stored:
-            raise CheckpointError(
-                f"the weights are a generator's with `w_hpf: {stored:g}`, where {asked:g} is asked: set it so"
-            )
+            raise CheckpointError(f"the weights are of a generator with `w_hpf: {stored:g}`, and {asked:g} is asked: set it so")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @staticmethod
