@@ -25,8 +25,8 @@ def atomic_write(path: str | os.PathLike, write: bytes | str | Callable[[BinaryI
         UserError: it cannot be written (no space, no right to); the old file is as it was
     """
     path = Path(path)
-    refuse_device(path)
     try:
+        refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     except OSError as error:

@@ -138,7 +138,7 @@ class CodeFormer(Generator):
         refuse_other_size(self, x, self.in_size, "img_size")
         fused = w > 0 and not code_only
         features = {}  # by side
-        feat = laid_out(x)
+        feat = laid_out(self, x)
         for i, block in enumerate(self.encoder.blocks):
             feat = block(feat)
             if fused and i in self.taken:
@@ -154,7 +154,7 @@ class CodeFormer(Generator):
             image = image.detach()
         if adain:
             image = adaptive_instance_norm(image, feat)
-        image = laid_out(image)
+        image = laid_out(self, image)
         for i, block in enumerate(self.generator.blocks):
             image = block(image)
             if fused and i in self.given:

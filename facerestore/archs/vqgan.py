@@ -84,9 +84,9 @@ class VQAutoEncoder(Generator):
     def forward(self, x: Tensor, code_only: bool = False) -> GeneratorOutput:
         """With `code_only`, `image` is None and nothing is decoded."""
         refuse_indivisible(self, x, self.shrinkage)
-        feat = self.encoder(laid_out(x))
+        feat = self.encoder(laid_out(self, x))
         found = self.quantize(feat)
-        image = None if code_only else self.generator(laid_out(found.feat))
+        image = None if code_only else self.generator(laid_out(self, found.feat))
         return GeneratorOutput(image=image, codes=found.codes, code_loss=found.code_loss, feat=feat)
 
     @property

@@ -172,10 +172,10 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int 
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise DataError(f"video {path}: let its name end with .mp4")
-    refuse_device(path)
     part = path.with_name(f".{path.stem}.part.mp4")
     writer, count = None, 0
     try:
+        refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         for frame in frames:
             if writer is None:

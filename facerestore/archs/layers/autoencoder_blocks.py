@@ -44,7 +44,7 @@ class ResBlock(nn.Module):
             self.add_module(shortcut, nn.Conv2d(in_channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if frugal(x):
+        if frugal(self, x):
             return self.restore(x)
         feat = self.conv1(F.silu(self.norm1(x)))
         feat = self.conv2(self.dropout(F.silu(self.norm2(feat))))
@@ -109,7 +109,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if frugal(x):
+        if frugal(self, x):
             return doubled_and_convolved(self.conv, x)
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 

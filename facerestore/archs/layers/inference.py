@@ -13,16 +13,21 @@ from torch import Tensor, nn
 PORTION = 1 << 17  # numbers that lie in a core's cache, with their squares
 
 
-def frugal(x: Tensor) -> bool:
-    """Whether a layer may take its form of this module: channels-last, without gradients, on a CPU, and not being compiled."""
+def frugal(module: nn.Module, x: Tensor) -> bool:
+    """Whether a layer may take its form of this module: of channels-last features, on a CPU, by a network that restores, and is
+    not being compiled."""
     watched = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    alone = x.device.type == "cpu" and not torch.is_grad_enabled() and not watched
-    return alone and x.is_contiguous(memory_format=torch.channels_last)
+    return restores(module, x) and not watched and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def laid_out(x: Tensor) -> Tensor:
+def laid_out(module: nn.Module, x: Tensor) -> Tensor:
     """The pictures as the forms of this module want them, where they are to be taken: channels last."""
-    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" and not torch.is_grad_enabled() else x
+    return x.contiguous(memory_format=torch.channels_last) if restores(module, x) else x
+
+
+def restores(module: nn.Module, x: Tensor) -> bool:
+    """Whether pictures pass through a network on a CPU that is not in training, and nobody asks for gradients."""
+    return x.device.type == "cpu" and not (module.training or torch.is_grad_enabled())
 
 
 def normed_swish(norm: nn.GroupNorm, x: Tensor, out: Tensor) -> Tensor:
