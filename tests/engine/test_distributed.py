@@ -22,8 +22,8 @@ RRDBNET = "network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, num_feat: 8, n
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2], ids=["two processes", "two processes, in slices"])
 def test_two_processes_are_one_of_stargan2(tmp_path, accumulate):
-    """After one iteration of plain gradient descent: Adam without momentum (beta 0) turns any gradient, also one that is nothing
-    but rounding, into a step of the learning rate's size, and instance norms of few pixels magnify what is left of it."""
+    """After one iteration of plain gradient descent: Adam without momentum (beta 0) turns any gradient, also one that is but
+    rounding, into a step of the learning rate's size, and instance norms of few pixels magnify what is left of it."""
     descent = [f"train.optim_{part}={{type: SGD, lr: 1e-2}}" for part in ("g", "d", "mapping", "style_encoder")]
     settings = ["-opt", DEBUG / "stargan2.yml", *SETTINGS, "--set", "val.val_freq=~", "train.total_iter=1", *descent]
     one = program("train.py", *settings, "--set", "name=one", cwd=tmp_path)
