@@ -20,24 +20,6 @@ RRDBNET = "network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, num_feat: 8, n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2], ids=["two processes", "two processes, in slices"])
-def test_two_processes_are_one_of_stargan2(tmp_path, accumulate):
-    """After one iteration of plain gradient descent: Adam without momentum (beta 0) turns any gradient, also one that is but
-    rounding, into a step of the learning rate's size, and instance norms of few pixels magnify what is left of it."""
-    descent = [f"train.optim_{part}={{type: SGD, lr: 1e-2}}" for part in ("g", "d", "mapping", "style_encoder")]
-    settings = ["-opt", DEBUG / "stargan2.yml", *SETTINGS, "--set", "val.val_freq=~", "train.total_iter=1", *descent]
-    one = program("train.py", *settings, "--set", "name=one", cwd=tmp_path)
-    two = processes(2, *settings, "--set", "name=two", "--launcher", "pytorch", "--set", "datasets.train.batch_size_per_gpu=2",
-                    "--set", f"train.accumulate={accumulate}", cwd=tmp_path)  # fmt: skip
-    assert one.returncode == 0, one.stderr
-    assert two.returncode == 0, two.stderr
-    for net in ("net_g", "net_mapping", "net_style_encoder", "net_d"):
-        alone, together = (weights(tmp_path / "experiments" / n, 1, net) for n in ("one", "two"))
-        for kind in alone:
-            torch.testing.assert_close(together[kind], alone[kind], rtol=0, atol=1e-6, msg=lambda m, net=net: f"{net}: {m}")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "more", "accumulate"),
     [("sr.yml", [], 1), ("srgan.yml", [], 1), ("sr.yml", [RRDBNET], 1), ("sr.yml", [RRDBNET, "train.clip_grad_norm=0.1"], 2),
