@@ -69,10 +69,12 @@ def test_crops_follow_the_size_of_the_face(face, eye, mouth):
 
 def test_two_restorations_are_the_same_and_training_draws_noise():
     _, model, batch = terms((1,))
-    assert torch.equal(model.restore(batch), model.restore(batch))
-    g, method = model.networks["net_g"], model.method
-    for layer in g.stylegan_decoder.style_convs:
-        torch.nn.init.constant_(layer.weight, 1.0)
+    method = model.method
+    for g in (model.networks["net_g"], model.ema["net_g"]):
+        for layer in g.stylegan_decoder.style_convs:  # at 0, where they start, noise would show nowhere
+            torch.nn.init.constant_(layer.weight, 1.0)
+    for ema in (True, False):
+        assert torch.equal(model.restore(batch, ema), model.restore(batch, ema))
     lq = torch.zeros(1, 3, 64, 64)
     with torch.no_grad():
         assert not torch.equal(method.generate(lq, False).image, method.generate(lq, False).image)
@@ -98,6 +100,7 @@ def test_a_batch_of_one_is_judged():
         (["network_g.out_size=60"], "`out_size` must be one of 8, 16, 32"),
         (["datasets.train.crop_components=false"], "network_d_left_eye looks at boxes, `loc_left_eye`, which this data set"),
         (["train.gan_component_opt=~"], "network_d_left_eye needs `gan_component_opt`"),
+        (["network_identity=~"], "`identity_weight` weighs nothing without network_identity"),
         (["network_g={type: RestoreFormer}"], "needs `rgbs`, which RestoreFormer, the network_g, does not offer"),
         (
             ["network_d_mouth={type: StyleGAN2Discriminator, out_size: 16, narrow: 0.1}"],
