@@ -100,7 +100,6 @@ def test_a_batch_of_one_is_judged():
         (["network_g.out_size=60"], "`out_size` must be one of 8, 16, 32"),
         (["datasets.train.crop_components=false"], "network_d_left_eye looks at boxes, `loc_left_eye`, which this data set"),
         (["train.gan_component_opt=~"], "network_d_left_eye needs `gan_component_opt`"),
-        (["network_identity=~"], "`identity_weight` weighs nothing without network_identity"),
         (["network_g={type: RestoreFormer}"], "needs `rgbs`, which RestoreFormer, the network_g, does not offer"),
         (
             ["network_d_mouth={type: StyleGAN2Discriminator, out_size: 16, narrow: 0.1}"],
@@ -115,6 +114,11 @@ def test_what_does_not_go_together_is_told_in_one_sentence(overrides, sentence):
     with pytest.raises(OptionError) as error:
         load_options(WHOLE, overrides)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_weight_of_nothing_is_refused():
+    with pytest.raises(OptionError, match="`identity_weight` weighs nothing without network_identity"):
+        load_options(DEBUG / "gfpgan_v1_simple.yml", ["train.identity_weight=10"])
 
 
 def test_a_decoder_of_another_size(tmp_path):
