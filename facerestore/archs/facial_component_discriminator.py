@@ -15,11 +15,11 @@ from facerestore.registry import ARCHS
 class FacialComponentDiscriminator(Discriminator):
     """A small patch discriminator for crops of one eye or of the mouth.
 
-    Wang et al., Towards Real-World Blind Face Restoration with Generative Facial Prior, CVPR 2021, section 3.4 (facial
+    Wang et al., Towards Real-World Blind Face Restoration with Generative Facial Prior, CVPR 2021, section 3.5 (facial
     component loss); its layers are those of StyleGAN2's discriminator.
 
     forward: crops (N, 3, H, W) in the generator's range to `logits` (N, 1, H / 4, W / 4) and `feats`, for the feature
-    style loss (equation 8): 128 channels at half the side, 256 at a quarter.
+    style loss (equation 7): 128 channels at half the side, 256 at a quarter.
 
     Source of the figures: GFPGAN, gfpgan/archs/gfpganv1_arch.py.
     """

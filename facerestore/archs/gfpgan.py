@@ -83,8 +83,8 @@ class GFPGAN(Generator):
     """What all forms of GFPGAN share: U-Net, code, conditions, decoder.
 
     Wang et al., Towards Real-World Blind Face Restoration with Generative Facial Prior, CVPR 2021, figure 2: the U-Net's
-    smallest features give the code (equation 3), its features on the way up the scale and shift of each level of a
-    pretrained StyleGAN2 (equation 4), and pictures of each size for the loss that supervises them (section 3.2).
+    smallest features give the code (equations 1 and 2), its features on the way up the scale and shift of each level of a
+    pretrained StyleGAN2 (equations 3 and 4), and pictures of each size for the loss that supervises them (section 3.2).
 
     forward: degraded faces (N, 3, out_size, out_size) in [-1, 1], RGB, to `image` of the same; `rgbs`, the U-Net's
     pictures (N, 3, side, side) for the sides 8, 16, ... out_size; and `latents` (N, num_latent, num_style_feat).

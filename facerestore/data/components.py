@@ -1,4 +1,4 @@
-"""Boxes of face parts (GFPGAN, section 3.4; CodeFormer's data): centre and half length of each part, by picture.
+"""Boxes of face parts (GFPGAN, section 3.5; CodeFormer's data): centre and half length of each part, by picture.
 
 A part is (x, y, half length) in pixels of the picture, (0, 0) the middle of the first pixel.  Its box (x1, y1, x2, y2) is
 (x - half + 1, y - half + 1, x + half, y + half), as published: numbers of the pixels' borders, where pixel i lies between i

@@ -15,7 +15,7 @@ BETA_2 = 0.99
 
 
 def lazy_ratio(every: int) -> float:
-    """r of a network that is regularised in every so manieth iteration."""
+    """r of a network that is regularised in every n-th iteration."""
     return every / (every + 1)
 
 

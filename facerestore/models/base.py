@@ -70,6 +70,10 @@ class Turn(NamedTuple):
         """The turn that begins with the next iteration after `iteration` that `every` divides."""
         return cls((iteration // every + 1) * every, every)
 
+    def includes(self, it: int) -> bool:
+        """Whether iteration `it` is one of them."""
+        return it >= self.first and it % self.every == 0
+
 
 class Engine(Protocol):
     """What the engine does for a method."""

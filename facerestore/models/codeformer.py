@@ -151,7 +151,7 @@ class CodeFormerModel(CodeFormerIdxModel):
         use_adaptive_weight: whether the adversary is weighted so that it pulls as hard as the distances do (VQGAN, eq. 7)
         fidelity_weight: w, of training and of restored pictures
         net_g_start_iter: the generator is not updated up to this iteration
-        net_d_iters: the generator is updated in every so manieth iteration
+        net_d_iters: the generator is updated in every n-th iteration
         net_d_start_iter: there is no adversary up to this iteration
     """
 

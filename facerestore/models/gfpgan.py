@@ -2,7 +2,7 @@
 
 Wang et al., Towards Real-World Blind Face Restoration with Generative Facial Prior, CVPR 2021, section 3: pixel and
 perceptual distances (equation 5), restoration at all sizes (section 3.2), the adversary (equation 6), an adversary for each
-eye and the mouth with a style loss of its features (equations 7 and 8), and identity (equation 9).
+eye and the mouth with a style loss of its features (equation 7), and identity (equation 8).
 Source of the figures: GFPGAN, gfpgan/models/gfpgan_model.py.
 """
 
@@ -56,9 +56,9 @@ class GFPGANModel(Method):
         gan_component_opt: the parts' adversarial loss (`l_g_gan_left_eye`, `l_d_left_eye`, ...)
         comp_style_weight: weight of the distance of the parts' Gram matrices (`l_g_comp_style_loss`)
         identity_weight: weight of the distance of identities (`l_identity`)
-        net_d_iters: the generator is updated in every so manieth iteration
+        net_d_iters: the generator is updated in every n-th iteration
         net_d_init_iters: the generator is not updated up to this iteration
-        net_d_reg_every: the discriminator is regularised in every so manieth iteration, so many times as strongly
+        net_d_reg_every: the discriminator is regularised in every n-th iteration, n times as strongly
         randomize_noise: whether the generator draws new noise in training; restoring takes its stored noise
     """
 
@@ -101,7 +101,8 @@ class GFPGANModel(Method):
         self.gan, self.component_gan = gan_opt, gan_component_opt
         self.pyramid_weight, self.remove_pyramid_loss = pyramid_loss_weight, remove_pyramid_loss
         self.comp_style_weight, self.identity_weight = comp_style_weight, identity_weight
-        self.net_d_iters, self.net_d_init_iters, self.net_d_reg_every = net_d_iters, net_d_init_iters, net_d_reg_every
+        self.generator_turn, self.r1_turn = Turn.after(net_d_init_iters, net_d_iters), Turn(net_d_reg_every, net_d_reg_every)
+        self.net_d_reg_every = net_d_reg_every
         self.r1_weight = r1_reg_weight / 2 * net_d_reg_every
         self.randomize_noise = randomize_noise
 
@@ -114,6 +115,8 @@ class GFPGANModel(Method):
             raise OptionError(
                 f"network_d_{next(iter(judges))} needs `gan_component_opt`: the parts' adversarial loss", ("train",)
             )
+        if keywords.get("identity_weight") and "network_identity" not in networks:
+            raise OptionError("`identity_weight` weighs nothing without network_identity", ("train", "identity_weight"))
         for part in judges:
             if keywords.get("comp_style_weight"):
                 refuse_without("feats", networks, f"network_d_{part}", "comp_style_weight")
@@ -126,7 +129,7 @@ class GFPGANModel(Method):
 
     def step(self, batch: Batch, it: int) -> None:
         true_parts = dict(self.crops(batch.gt, batch))
-        if it % self.net_d_iters == 0 and it > self.net_d_init_iters:  # as `turning_points` says
+        if self.generator_turn.includes(it):
             pyramid = self.pyramid_weight > 0 and it <= self.remove_pyramid_loss
             with self.phase("g") as loss:
                 out = self.generate(batch.lq, pyramid)
@@ -151,8 +154,8 @@ class GFPGANModel(Method):
                 parts = dict(self.crops(image, batch))
 
         with self.phase("d", *(f"d_{part}" for part in self.judges)) as loss:
-            regularised = it % self.net_d_reg_every == 0
-            discriminate(loss, self.d, self.gan, batch.gt, image.detach(), self.r1_weight if regularised else 0.0)
+            r1_weight = self.r1_weight if self.r1_turn.includes(it) else 0.0
+            discriminate(loss, self.d, self.gan, batch.gt, image.detach(), r1_weight)
             for part, judge in self.judges.items():
                 real, fake = judge(true_parts[part]).logits, judge(parts[part].detach()).logits
                 loss[f"l_d_{part}"] = self.component_gan(real, True, is_disc=True) + self.component_gan(
@@ -160,9 +163,9 @@ class GFPGANModel(Method):
                 )
 
     def turning_points(self) -> dict[str, Turn]:
-        turns = {"generator is updated": Turn.after(self.net_d_init_iters, self.net_d_iters)}
+        turns = {"generator is updated": self.generator_turn}
         if self.r1_weight:
-            turns["R1"] = Turn(self.net_d_reg_every, self.net_d_reg_every)
+            turns["R1"] = self.r1_turn
         if self.pyramid_weight and self.remove_pyramid_loss < NEVER:
             turns["pyramid is over"] = Turn.after(self.remove_pyramid_loss)
         return turns
@@ -185,7 +188,7 @@ class GFPGANModel(Method):
         return {name: self.pyramid_weight * self.l1(*pair) for name, *pair in zip(names, rgbs, truths, strict=True)}
 
     def distance_of_identities(self, image: Tensor, truth: Tensor) -> Tensor:
-        """Equation 9, without its weight."""
+        """Equation 8, without its weight."""
 
         def embedded(face: Tensor) -> Tensor:
             return self.identity(network_input(face, "gray", IDENTITY_SIDE)).embedding
@@ -200,7 +203,7 @@ class GFPGANModel(Method):
             yield part, roi_align(image, batch[f"loc_{part}"], crop_side(part, image.shape[-1]))
 
     def deceive_judges(self, loss: Terms, parts: Mapping[str, Tensor], true_parts: Mapping[str, Tensor]) -> None:
-        """Equation 7 and, by the discriminators' features, equation 8."""
+        """Equation 7: the parts' adversaries, and by their features the style loss."""
         styles = []
         for part, judge in self.judges.items():
             seen = judge(parts[part])

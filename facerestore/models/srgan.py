@@ -26,7 +26,7 @@ class SRGANModel(SRModel):
         pixel_opt: distance of pictures (`l_g_pix`)
         perceptual_opt: distance of features and of their Gram matrices (`l_g_percep`, `l_g_style`)
         gan_opt: the adversarial loss (`l_g_gan`, `l_d_real`, `l_d_fake`)
-        net_d_iters: the generator is updated in every so manieth iteration
+        net_d_iters: the generator is updated in every n-th iteration
         net_d_init_iters: the generator is not updated up to this iteration
     """
 

@@ -39,10 +39,10 @@ class StyleGAN2Model(Method):
         r1_reg_weight: weight of R1's penalty, which counts half of it (`l_d_r1`)
         path_reg_weight: weight of the path length's penalty (`l_g_path`)
         path_batch_shrink: its batch is this many times smaller
-        net_g_reg_every: the generator is regularised in every so manieth iteration, so many times as strongly
-        net_d_reg_every: the discriminator is regularised in every so manieth iteration, so many times as strongly
+        net_g_reg_every: the generator is regularised in every n-th iteration, n times as strongly
+        net_d_reg_every: the discriminator is regularised in every n-th iteration, n times as strongly
         mixing_prob: how often coarse layers take one code and fine ones another
-        net_d_iters: the generator is updated in every so manieth iteration
+        net_d_iters: the generator is updated in every n-th iteration
         net_d_init_iters: the generator is not updated up to this iteration
         lazy_lr_correction: whether learning rates are lowered for lazy regularisation, as in the paper; the published code
             lowers the betas alone
@@ -79,7 +79,8 @@ class StyleGAN2Model(Method):
         self.path_weight, self.path_batch_shrink = path_reg_weight * net_g_reg_every, path_batch_shrink
         self.reg_every = {"optim_g": net_g_reg_every, "optim_d": net_d_reg_every}
         self.mixing_prob = mixing_prob
-        self.net_d_iters, self.net_d_init_iters = net_d_iters, net_d_init_iters
+        self.generator_turn, self.r1_turn = Turn.after(net_d_init_iters, net_d_iters), Turn(net_d_reg_every, net_d_reg_every)
+        self.path_turn = Turn.after(net_d_init_iters, math.lcm(net_g_reg_every, net_d_iters))
         self.lazy_lr_correction, self.randomize_noise = lazy_lr_correction, randomize_noise
         self.num_val_samples = num_val_samples
         self.mean_path_length = torch.zeros((), device="cpu")
@@ -89,15 +90,15 @@ class StyleGAN2Model(Method):
         with self.phase("d") as loss:
             with torch.no_grad():
                 fake = self.draw_faces("codes of d", count, it).image
-            regularised = it % self.reg_every["optim_d"] == 0
-            discriminate(loss, self.d, self.gan, batch.gt, fake, self.r1_weight if regularised else 0.0)
+            r1_weight = self.r1_weight if self.r1_turn.includes(it) else 0.0
+            discriminate(loss, self.d, self.gan, batch.gt, fake, r1_weight)
 
-        if it % self.net_d_iters or it <= self.net_d_init_iters:  # as `turning_points` says
+        if not self.generator_turn.includes(it):
             return
         with self.phase("g") as loss:
             fake = self.draw_faces("codes of g", count, it).image
             loss["l_g"] = self.gan(self.d(fake).logits, True, is_disc=False)
-            if self.path_weight and it % self.reg_every["optim_g"] == 0:
+            if self.path_weight and self.path_turn.includes(it):
                 loss.backward()
                 out = self.draw_faces("codes of the penalty", max(1, count // self.path_batch_shrink), it)
                 noise = self.draw("noise of path lengths", out.image.shape, it)
@@ -107,12 +108,11 @@ class StyleGAN2Model(Method):
                 self.mean_path_length = self.mean_over_processes(mean)
 
     def turning_points(self) -> dict[str, Turn]:
-        turns = {"generator is updated": Turn.after(self.net_d_init_iters, self.net_d_iters)}
+        turns = {"generator is updated": self.generator_turn}
         if self.r1_weight:
-            turns["R1"] = Turn(self.reg_every["optim_d"], self.reg_every["optim_d"])
+            turns["R1"] = self.r1_turn
         if self.path_weight:
-            both = math.lcm(self.reg_every["optim_g"], self.net_d_iters)
-            turns["path length"] = Turn.after(self.net_d_init_iters, both)
+            turns["path length"] = self.path_turn
         return turns
 
     def draw_faces(self, name: str, count: int, it: int) -> GeneratorOutput:

@@ -44,10 +44,10 @@ class VQGANModel(Method):
         disc_weight: what the adversarial term is multiplied by, beside the adaptive weight (`d_weight` is both)
         use_adaptive_weight: whether the adversary is weighted so that it pulls as hard as the distances do (eq. 7)
         net_g_start_iter: the generator is not updated up to this iteration
-        net_d_iters: the generator is updated in every so manieth iteration
+        net_d_iters: the generator is updated in every n-th iteration
         net_d_start_iter: there is no adversary up to this iteration
         codebook_kmeans_iter: before this iteration the codebook becomes the centres of its batch's features; 0: never
-        dead_codes_restart_every: in every so manieth iteration dead codes become features of its batch; by default never
+        dead_codes_restart_every: in every n-th iteration dead codes become features of its batch; by default never
     """
 
     optimizer_networks = {"optim_g": ("net_g",), "optim_d": ("net_d",)}

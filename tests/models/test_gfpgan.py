@@ -69,10 +69,12 @@ def test_crops_follow_the_size_of_the_face(face, eye, mouth):
 
 def test_two_restorations_are_the_same_and_training_draws_noise():
     _, model, batch = terms((1,))
-    assert torch.equal(model.restore(batch), model.restore(batch))
-    g, method = model.networks["net_g"], model.method
-    for layer in g.stylegan_decoder.style_convs:
-        torch.nn.init.constant_(layer.weight, 1.0)
+    method = model.method
+    for g in (model.networks["net_g"], model.ema["net_g"]):
+        for layer in g.stylegan_decoder.style_convs:  # at 0, where they start, noise would show nowhere
+            torch.nn.init.constant_(layer.weight, 1.0)
+    for ema in (True, False):
+        assert torch.equal(model.restore(batch, ema), model.restore(batch, ema))
     lq = torch.zeros(1, 3, 64, 64)
     with torch.no_grad():
         assert not torch.equal(method.generate(lq, False).image, method.generate(lq, False).image)
@@ -112,6 +114,11 @@ def test_what_does_not_go_together_is_told_in_one_sentence(overrides, sentence):
     with pytest.raises(OptionError) as error:
         load_options(WHOLE, overrides)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_weight_of_nothing_is_refused():
+    with pytest.raises(OptionError, match="`identity_weight` weighs nothing without network_identity"):
+        load_options(DEBUG / "gfpgan_v1_simple.yml", ["train.identity_weight=10"])
 
 
 def test_a_decoder_of_another_size(tmp_path):

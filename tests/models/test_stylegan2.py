@@ -13,6 +13,8 @@ from facerestore.engine import build_model
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
 from facerestore.engine.evaluation import tiled
+from facerestore.losses.regularizers import path_length_penalty
+from facerestore.models import stylegan2
 from tests.engine.runs import DEBUG
 
 FILE = DEBUG / "stylegan2_ffhq_512.yml"
@@ -43,10 +45,19 @@ def test_the_mean_path_length_is_remembered_and_comes_back():
     assert fresh.method.mean_path_length == held
 
 
-def test_slices_of_a_batch_agree_on_the_mean_path_length():
+def test_slices_of_a_batch_agree_on_the_mean_path_length(monkeypatch):
+    means = []
+
+    def noted(*arguments):
+        found = path_length_penalty(*arguments)
+        means.append(found[-1])
+        return found
+
+    monkeypatch.setattr(stylegan2, "path_length_penalty", noted)
     model = built("train.accumulate=2")
     model.step({"gt": TRUTH}, 2)
-    assert model.method.mean_path_length.isfinite() and model.method.mean_path_length > 0
+    assert len(means) == 2 and means[0] != means[1]
+    torch.testing.assert_close(model.method.mean_path_length, torch.stack(means).mean())
 
 
 @pytest.mark.parametrize(("correction", "g", "d"), [("false", 2e-3, 2e-3), ("true", 2e-3 * 2 / 3, 2e-3 * 3 / 4)])

@@ -63,7 +63,7 @@ def _multiple(at_least: int, of: int) -> int:
 
 def kind_of(turns: Mapping[str, Turn], it: int) -> Kind:
     """What iteration `it` is, as far as the method is concerned."""
-    return tuple(it >= first and it % every == 0 for first, every in turns.values())
+    return tuple(turn.includes(it) for turn in turns.values())
 
 
 def count_kinds(turns: Mapping[str, Turn], start: int, total: int) -> dict[Kind, int]:
