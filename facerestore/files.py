@@ -58,6 +58,20 @@ def refuse_device(path: Path) -> None:
         raise UserError(f"{path}: cannot be written: it is a device or a pipe; name a file")
 
 
+def refuse_unwritable(path: str | os.PathLike) -> None:
+    """UserError where no file can be written at `path`: said before the work whose result it is to hold.  Nothing is left."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: cannot be written: it is a folder; name a file")
+        refuse_device(path)
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there, prefix=".", suffix=".part"):
+            return
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def remove_unfinished(folder: str | os.PathLike) -> None:
     """Remove what writers that were killed have left in `folder`.  No other process may be writing there."""
     for path in Path(folder).glob(".*.part"):

@@ -6,13 +6,15 @@
     python scripts/translate.py video nets_ema_latest.pth SOURCES REFERENCES --domain 0 --output video.mp4
 
 The file is what a training leaves as models/nets_ema_latest.pth, or a published nets_ema.ckpt (with --fan wing.ckpt where
-a network for CelebA-HQ comes without its FAN).  SOURCES and REFERENCES are pictures or folders of them; domains are numbered as
-the training's folders by the alphabet.  Pictures are resized to the side that the networks were built for.
+a network for CelebA-HQ comes without its FAN).  SOURCES and REFERENCES are pictures or folders of them.  A domain is
+called as the training's folder was, or by its number: folders are numbered by the alphabet.  Published files know numbers
+alone.  Pictures are resized to the side that the networks were built for.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from torch import Tensor
 from facerestore.data.augment import Crop
 from facerestore.data.domains import resized
 from facerestore.data.image_io import read_image, write_image
-from facerestore.data.names import by_name
+from facerestore.data.names import EXTENSIONS, natural
 from facerestore.data.storage import walk
-from facerestore.errors import DataError, OptionError
+from facerestore.errors import DataError, OptionError, listed
+from facerestore.files import refuse_unwritable
 from facerestore.inference.translator import Translator, mosaic, write_video
 from scripts.common import Parser, run, whole
 
@@ -50,7 +53,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
             one.add_argument("reference", metavar="REFERENCES", nargs="?", help="two pictures or more")
         elif kind == "picture":
             one.add_argument("--reference", metavar="FILE", help="whose style is taken; a latent code's by default")
-        one.add_argument("--domain", type=whole(0), required=True, help="number of the target domain, from 0")
+        one.add_argument("--domain", required=True, help="name or number of the target domain")
         one.add_argument("--output", required=True, metavar="FILE", help="the picture, or the video (.mp4)")
         one.add_argument("--fan", metavar="FILE", help="weights of the face alignment network, where FILE holds none")
         if kind != "picture":
@@ -68,20 +71,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def translate(given: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     translator = Translator.from_file(given.weights, given.fan, device)
-    if given.domain >= translator.num_domains:
-        raise OptionError(f"--domain {given.domain}: {given.weights} knows the domains 0 to {translator.num_domains - 1}")
-    named = getattr(given, "reference", None)
+    domain, named = translator.number_of(given.domain), getattr(given, "reference", None)
     if given.kind == "video" and Path(given.output).suffix.lower() != ".mp4":
         raise OptionError(f"--output {given.output}: a video's name ends with .mp4")
     if given.kind == "picture" and (folder := next((f for f in (given.sources, named) if f and Path(f).is_dir()), None)):
         raise OptionError(f"{folder}: a folder, but one picture is translated: name a picture, or take grid or latents")
-    sources = pictures(given.sources, given.limit, translator.img_size).to(device)
-    references = None if named is None else pictures(named, given.limit, translator.img_size).to(device)
+    files = [None if place is None else files_of(place)[: given.limit] for place in (given.sources, named)]
+    refuse_unwritable(given.output)
+    sources, references = (read and pictures(read, translator.img_size).to(device) for read in files)
     z = torch.randn((given.count, translator.mapping.latent_dim), generator=torch.Generator().manual_seed(given.seed))
     styles = (
-        translator.styles_of_latents(z.to(device), given.domain)
+        translator.styles_of_latents(z.to(device), domain)
         if references is None
-        else translator.styles_of_references(references, given.domain)
+        else translator.styles_of_references(references, domain)
     )
     if given.kind == "grid":
         write_image(given.output, translator.reference_grid(sources, references, styles))
@@ -96,14 +98,23 @@ def translate(given: argparse.Namespace) -> None:
     print(given.output)
 
 
-def pictures(place: str, limit: int, side: int) -> Tensor:
-    """The picture, or the first pictures below a folder: (N, 3, side, side) in [-1, 1]."""
-    files = [place]
-    if Path(place).is_dir():
-        files = [str(Path(place) / file) for file in by_name(walk(place), f"folder {place}").values()][:limit]
+def pictures(files: list[str], side: int) -> Tensor:
+    """(N, 3, side, side) in [-1, 1]."""
     images = [read_image(file) for file in files]
     whole_ones = [resized(image, Crop(0, 0, *image.shape[:2]), side).copy() for image in images]
     return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in whole_ones]).float() / 127.5 - 1
+
+
+def files_of(place: str) -> list[str]:
+    """The picture, or all pictures below a folder in natural order; two may have one name, with different endings."""
+    if not os.path.exists(place):
+        raise DataError(f"{place or repr(place)}: no such picture or folder")
+    if not os.path.isdir(place):
+        return [place]
+    found = [str(Path(place) / file) for file in sorted(walk(place), key=natural)]
+    if not found:
+        raise DataError(f"folder {place} holds no picture (files that end with {listed(sorted(EXTENSIONS))})")
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -41,8 +41,8 @@ OPTIMIZER_KEYWORDS = {
 }
 
 
-def check_components(options: Options) -> list[str]:
-    """Check every component of `options`; the return value is what a reader of the log should know."""
+def check_components(options: Options) -> tuple[list[str], list[str]]:
+    """Check every component of `options`; returns what a reader of the log should know, and what of a training's alone."""
     method = _at(("model_type",), MODELS.get, options.model_type, strip=True)
     for key, network in options.networks.items():
         _check_network(key, network, options)
@@ -64,10 +64,8 @@ def check_components(options: Options) -> list[str]:
     ]
     notes += _unread(options)
     notes += ["`legacy: true`: published behaviour that is wrong is in force"] if options.legacy else []
-    if options.train:
-        notes += _check_training(method, options)
-        notes += _random_features(options)
-    return notes
+    of_training = [*_check_training(method, options), *_random_features(options)] if options.train else []
+    return notes, of_training
 
 
 def _check_kept(options: Options) -> None:

@@ -38,10 +38,10 @@ def load_options(path_or_dict: str | os.PathLike | Mapping[str, Any], overrides:
     apply_overrides(tree, overrides)
     try:
         options = _options(tree)
-        notes = check_components(options)
+        notes, of_training = check_components(options)
     except OptionError as error:
         raise tree.located(error) from None
-    return dataclasses.replace(options, notes=(*options.notes, *notes))
+    return dataclasses.replace(options, notes=(*options.notes, *notes, *of_training), training_notes=tuple(of_training))
 
 
 def _options(tree: Tree) -> schema.Options:

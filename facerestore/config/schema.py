@@ -286,8 +286,14 @@ class Options:
     logger: LoggerOptions = derived(LoggerOptions)
     dist_params: DistOptions = derived(DistOptions)
     notes: tuple[str, ...] = derived(tuple)  # what a reader of the log should know about these options
+    training_notes: tuple[str, ...] = derived(tuple)  # those among them that mean nothing to a test
     source: str | None = derived(lambda: None)  # the file, where it was one
     raw: dict[str, Any] = derived()  # the tree as it was read, base files and overrides in it
+
+    def to_test(self) -> Options:
+        """Of a training's file, what testing needs: no losses, no optimizers, and nothing is said of them."""
+        notes = tuple(note for note in self.notes if note not in self.training_notes)
+        return dataclasses.replace(self, train=None, notes=notes, training_notes=())
 
     @property
     def inherited(self) -> dict[str, Any]:

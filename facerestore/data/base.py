@@ -66,6 +66,18 @@ class FaceDataset(Dataset, ABC):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """One sample: uint8 arrays (H, W, 3) RGB under `gt`, `lq`, ...; paths; labels.  All chance comes from `rng`."""
 
+    def extent(self) -> str:
+        """How much there is, as a log says it."""
+        return f"{len(self)} pictures"
+
+    def contents(self) -> str:
+        """Of what kinds the pictures are, as a log says it; nothing where they are all of one."""
+        return ""
+
+    def facts(self) -> dict[str, Any]:
+        """What files of weights that learnt from it should say of it (numbers, text, lists of them); nothing by default."""
+        return {}
+
     def explain(self, key: SampleKey) -> dict[str, Any]:
         """What chance decided about the sample of `key`, in plain words and numbers; nothing by default."""
         return {}
@@ -96,7 +108,10 @@ class FaceDataset(Dataset, ABC):
         """The sample of `key`; under `on_bad_image: skip`, the next readable picture with the draws of `key`."""
         key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
         if self.on_bad_image == "stop":
-            return self.load(key)
+            try:
+                return self.load(key)
+            except PictureError as error:
+                raise PictureError(f"{error}, or set datasets.train.on_bad_image: skip") from None
         for step in range(len(self)):
             try:
                 return _to_tensors(self.sample((key.index + step) % len(self), self.rng(key)))

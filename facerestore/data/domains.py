@@ -93,6 +93,19 @@ class DomainDataset(FaceDataset):
     def label_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"y_src": (), "y_ref": (), "z_trg": (self.latent_dim,), "z_trg2": (self.latent_dim,)}
 
+    def extent(self) -> str:
+        there = sum(len(self.names_of(domain)) for domain in range(len(self.domains)))
+        return f"{there} pictures" + (f" (an epoch takes {len(self)})" if there != len(self) else "")
+
+    def contents(self) -> str:
+        """Which domain has which number: `domains: 0 = cats (8 pictures), 1 = dogs (8)`."""
+        counts = [f"{len(self.names_of(domain))}{'' if domain else ' pictures'}" for domain in range(len(self.domains))]
+        numbered = enumerate(zip(self.domains, counts, strict=True))
+        return "domains: " + ", ".join(f"{number} = {name} ({count})" for number, (name, count) in numbered)
+
+    def facts(self) -> dict[str, Any]:
+        return {"domains": self.domains}
+
     @cached_property
     def _largest(self) -> int:
         """How many pictures the largest domain has."""

@@ -67,7 +67,7 @@ def dry_run_testing(options: Options) -> None:
     if not keys and not MODELS.get(options.model_type).makes_samples:
         raise OptionError(f"{options.source}: datasets: nothing to test: give an entry such as `test_1` or `val`")
     refuse_untrained(options)
-    options = replace(options, train=None, datasets={k: options.datasets[k] for k in keys})
+    options = replace(options.to_test(), datasets={k: options.datasets[k] for k in keys})
     print_options(options)
     for key in keys:
         _print_restoring(key, options)

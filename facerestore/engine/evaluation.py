@@ -129,10 +129,10 @@ class DatasetScores:
         means, notes = self.means(), self.notes()
         if self.protocol:
             notes.insert(0, f"protocol {self.protocol}, {len(self.scores)} pictures")
-        if self.seconds and len(self.own) == 1:
+        if self.seconds and len(self.own) == 1 and any(means.values()):
             means.setdefault(self.own[0], {})["seconds"] = self.seconds
-        elif self.seconds:
-            notes.append(f"{self.timing()} together")
+        elif self.seconds:  # of several together; or alone, of which there is no table to be made
+            notes.append(self.timing() + (" together" if len(self.own) > 1 else ""))
         with_images = {picture.name for picture in self.shown}
         rest = [Picture(name, {}, scores) for name, scores in self.scores.items() if name not in with_images]
         if len(rest) > TABLE_ROWS:

@@ -84,7 +84,7 @@ def save_bundle(path: Path, model: TrainingModel, it: int) -> None:
     names = {n: published for n, published in model.method.bundled.items() if n in model.networks}
     if names:
         states = {published: model.ema.get(n, model.networks[n]).state_dict() for n, published in names.items()}
-        save_checkpoint(path, states, {"iteration": it})
+        save_checkpoint(path, states, {"iteration": it, **model.learnt_from})
 
 
 def resume_training(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from facerestore.config import Options
@@ -30,7 +29,7 @@ from facerestore.registry import MODELS
 
 def test(options: Options, world: World) -> None:
     """Restore every `test*` (or else `val*`) data set; results go to results/NAME."""
-    options = replace(options, train=None)  # of a training's file, what testing needs: no losses, no optimizers
+    options = options.to_test()
     folder = Path(options.path.results_root) / options.name
     sets = evaluation_sets(options, ("test",)) or evaluation_sets(options, ("val",))
     if not sets and not MODELS.get(options.model_type).makes_samples:
@@ -47,6 +46,8 @@ def test(options: Options, world: World) -> None:
     val = options.val
     results = []
     for key, (section, dataset) in sets.items():
+        if contents := dataset.contents():
+            logger.info("%s, %s", section.name or key, contents)
         save_to = folder / "visualization" / (section.name or key)
         protocol = protocol_of(val, metrics, save_to, f"_{val.suffix or options.name}", val.pbar)
         results.append(evaluate(model, section, dataset, protocol))

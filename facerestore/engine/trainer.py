@@ -71,6 +71,7 @@ def train(options: Options, world: World, auto_resume: bool = False) -> int:
     folder = run_folder(options)
     model = build_model(options, world)
     check_sets(model, dataset, validation)
+    model.learnt_from = dataset.facts()
     begun = world.is_main and begun_by_this_job(folder)
     goes_on = distributed.any_process(auto_resume or restarted() or begun, world)
     found = state_to_resume(options, folder, goes_on) if world.is_main else None
@@ -341,9 +342,11 @@ def _log_setup(model: TrainingModel, dataset: FaceDataset, options: Options) -> 
     section = options.datasets["train"]
     batch = section.batch_size_per_gpu * model.world.size
     logger.info(
-        "%s: %d pictures, batches of %d, %d iterations, processes: %d, on %s",
-        section.name, len(dataset), batch, options.train.total_iter, model.world.size, model.world.device,
+        "%s: %s, batches of %d, %d iterations, processes: %d, on %s",
+        section.name, dataset.extent(), batch, options.train.total_iter, model.world.size, model.world.device,
     )  # fmt: skip
+    if contents := dataset.contents():
+        logger.info("%s", contents)
     for name, network in model.networks.items():
         size = sum(p.numel() for p in network.parameters())
         logger.info("%s: %s, %s parameters%s", name, type(network).__name__, f"{size:,}",

@@ -67,6 +67,7 @@ class TrainingModel:
     frozen: frozenset[str] = frozenset()  # networks that are looked through and never trained
     losses: dict[str, nn.Module] = field(default_factory=dict)  # the method's, by their keywords (`pixel_opt`)
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each network's checkpoint says of it
+    learnt_from: dict[str, Any] = field(default_factory=dict)  # what the file of all networks says of the training's pictures
 
     def __post_init__(self) -> None:
         self.trainable = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, islice, permutations
+from itertools import combinations, islice
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from facerestore.config.schema import DatasetOptions
 from facerestore.data.base import SampleKey
@@ -27,10 +28,11 @@ from facerestore.data.loader import evaluation_loader
 from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
 from facerestore.engine.evaluation import DatasetScores, Protocol
-from facerestore.engine.logs import progress_bar
+from facerestore.engine.logs import logger, progress_bar
 from facerestore.engine.measuring import TRUTH, Scores, SetFigures, sent, split_off_nan
 from facerestore.engine.report import Picture
 from facerestore.engine.training import TrainingModel
+from facerestore.errors import listed
 from facerestore.inference.translator import Translator, write_video
 from facerestore.metrics.base import AnyMetric, PictureMetric, SetMetric, TranslationMetric, needs_truth
 
@@ -66,31 +68,41 @@ class Evaluation:
         networks = (method.inference_network(name, ema=True) for name in ("net_g", "net_mapping", "net_style_encoder"))
         self.translator = Translator(*networks, model.networks.get("net_fan"))
         self.samples, self.side, self.frames = method.samples_per_source, method.grid_size, method.video_frames
+        self.name = options.name or options.type
         self.seen = Seen()
 
     def run(self) -> DatasetScores:
         """All ordered pairs of domains; every process takes its share, all return the whole."""
         domains, world = self.dataset.domains, self.model.world
-        pairs = list(permutations(range(len(domains)), 2))
-        total = sum(len(self.dataset.names_of(source)) for source, _ in pairs)
-        name = self.options.name or self.options.type
-        bar = progress_bar(total, what=name, unit="img", shown=self.protocol.bar and world.is_main)
         of_set = self._learn()
         for target in range(len(domains)):
             sets = SetFigures(self.protocol.metrics)
             self._see_reals(sets, target)
-            with self.model.autocast():
-                styles = torch.cat([self.translator.styles_of_references(x, target) for _, x in self._pictures(target)])
-            for source in (s for s, t in pairs if t == target):
+            sources = [source for source in range(len(domains)) if source != target]
+            self._translate_all(sources, target, sets)
+            if self.protocol.save_to and world.is_main:  # the others wait in `merged`, up to distributed.TIMEOUT
+                self._draw_all(sources, target)
+            of_set |= sets.merged(world).figures()
+        return self._whole(of_set)
+
+    def _begin(self, said: str, total: int) -> tqdm:
+        """Say what begins, and show how far it is: of all processes' pictures, or steps."""
+        logger.info("%s: %s", self.name, said)
+        return progress_bar(total, what=self.name, unit="img", shown=self.protocol.bar and self.model.world.is_main)
+
+    def _translate_all(self, sources: Sequence[int], target: int, sets: SetFigures) -> None:
+        """This process's share of the pictures of all `sources`."""
+        total = sum(len(self.dataset.names_of(source)) for source in sources)
+        with self.model.autocast():
+            styles = torch.cat([self.translator.styles_of_references(x, target) for _, x in self._pictures(target)])
+        said = (
+            f"translating {total} pictures to {self.dataset.domains[target]}, x {self.samples} by latent codes and references"
+        )
+        with self._begin(said, total) as bar:
+            for source in sources:
                 for names, x in self._pictures(source, shared=True):
                     self._translate(names, x, source, target, styles, sets)
-                    bar.update(min(len(names) * world.size, bar.total - bar.n))
-                if self.protocol.save_to and world.is_main:
-                    with self.model.autocast():
-                        self._draw(source, target)
-            of_set |= sets.merged(world).figures()
-        bar.close()
-        return self._whole(name, of_set)
+                    advance(bar, len(names) * self.model.world.size)
 
     def _label(self, source: int, target: int, way: str) -> str:
         return f"{self.dataset.domains[source]} to {self.dataset.domains[target]}, {way}"
@@ -114,27 +126,44 @@ class Evaluation:
         learning = {name: m for name, m in self.protocol.metrics.items() if isinstance(m, TranslationMetric)}
         if not learning:
             return {}
-        metric = next(iter(learning.values()))
-        domains, reals = range(len(self.dataset.domains)), self.dataset.reals()
-        real = [self._small(domain, reals, metric) for domain in domains]
+        metric, reals = next(iter(learning.values())), self.dataset.reals()
+        real = self._small(reals, metric)
         if reals is self.dataset:
             places = [torch.arange(len(x), device=x.device) % HELD_EVERY == 1 for x in real]
             held_out = [x[place] for x, place in zip(real, places, strict=True)]
             real = [x[~place] for x, place in zip(real, places, strict=True)]
         else:
-            held_out = [self._small(domain, self.dataset, metric) for domain in domains]
-        return {HELD_OUT: {name: m.learn(real, held_out) for name, m in learning.items()}}
+            held_out = self._small(self.dataset, metric)
+        figures = {}
+        for name, metric in learning.items():
+            if metric.learns:
+                logger.info("%s: %s: %s from %d real pictures", self.name, name, metric.learns, sum(map(len, real)))
+            figures[name] = metric.learn(real, held_out)
+        return {HELD_OUT: figures}
 
-    def _small(self, domain: int, dataset: DomainDataset, metric: TranslationMetric) -> Tensor:
-        """The first pictures of a domain as a metric looks at them: (N, 3, side, side) in [0, 1], on the device."""
-        batches = islice(self._pictures(domain, dataset=dataset), math.ceil(LEARNT / self.options.batch_size_per_gpu))
-        unit = (to_unit_range(x.float(), self.dataset.mean, self.dataset.std) for _, x in batches)
-        return torch.cat([metric.seen(pictures) for pictures in unit])
+    def _small(self, dataset: DomainDataset, metric: TranslationMetric) -> list[Tensor]:
+        """The first pictures of each domain as a metric looks at them: (N, 3, side, side) in [0, 1], on the device."""
+        batch, domains = self.options.batch_size_per_gpu, range(len(dataset.domains))
+        total = sum(min(len(dataset.names_of(domain)), math.ceil(LEARNT / batch) * batch) for domain in domains)
+        found: list[list[Tensor]] = [[] for _ in domains]
+        with self._begin(f"reading {total} real pictures, to know the domains by", total) as bar:
+            for domain in domains:
+                for _, x in islice(self._pictures(domain, dataset=dataset), math.ceil(LEARNT / batch)):
+                    found[domain].append(metric.seen(to_unit_range(x.float(), self.dataset.mean, self.dataset.std)))
+                    advance(bar, len(x))
+        return [torch.cat(parts) for parts in found]
 
     def _see_reals(self, sets: SetFigures, target: int) -> None:
-        if any(needs_truth(metric) for metric in sets.metrics.values()):
-            for _, x in self._pictures(target, shared=True, dataset=self.dataset.reals()):
+        compared = [name for name, metric in sets.metrics.items() if needs_truth(metric)]
+        if not compared:
+            return
+        reals = self.dataset.reals()
+        total = len(reals.names_of(target))
+        said = f"{listed(compared)}: looking at {total} real pictures of {self.dataset.domains[target]}"
+        with self._begin(said, total) as bar:
+            for _, x in self._pictures(target, shared=True, dataset=reals):
                 sets.take(TRUTH, self._unit(x))
+                advance(bar, len(x) * self.model.world.size)
 
     def _unit(self, x: Tensor) -> Tensor:
         return to_unit_range(x.float(), self.dataset.mean, self.dataset.std).cpu()
@@ -142,40 +171,48 @@ class Evaluation:
     def _translate(self, names: list[str], x: Tensor, source: int, target: int, styles: Tensor, sets: SetFigures) -> None:
         """A batch of sources by both ways: measured, and kept for the report."""
         begin = time.perf_counter()
-        rngs = [self._rng(name, target) for name in names]
-        z = np.stack([rng.standard_normal((self.samples, self.dataset.latent_dim)) for rng in rngs])
-        chosen = np.stack([rng.choice(len(styles), self.samples, replace=len(styles) < self.samples) for rng in rngs])
-        latents = torch.from_numpy(z).to(x.device, torch.float32).flatten(0, 1)
-        with self.model.autocast():
-            of = {
-                "latent": self.translator.styles_of_latents(latents, target).unflatten(0, (len(names), self.samples)),
-                "reference": styles[torch.from_numpy(chosen).to(x.device)],
-            }
-            pictures = {way: self.translator.translate(x, of[way]).flatten(0, 1) for way in WAYS}
-        made = {way: self._unit(translated) for way, translated in pictures.items()}
+        z, chosen = self._drawn(names, target, len(styles))
+        made = self._translated(x, z, styles[torch.from_numpy(chosen).to(x.device)], target)
         self.seen.seconds += time.perf_counter() - begin
-        self.seen.count += sum(map(len, made.values()))
-        own = self._unit(x)
+        self.seen.count += len(WAYS) * len(names) * self.samples
         for way, pictures in made.items():
-            sets.take(self._label(source, target, way), pictures)
-        for n, name in enumerate(names):
-            entry = f"{name} to {self.dataset.domains[target]}"
-            samples = {way: pictures.unflatten(0, (len(names), self.samples))[n] for way, pictures in made.items()}
+            sets.take(self._label(source, target, way), pictures.flatten(0, 1))
+        for n, (name, own) in enumerate(zip(names, self._unit(x), strict=True)):
+            entry, samples = f"{name} to {self.dataset.domains[target]}", {way: pictures[n] for way, pictures in made.items()}
             self.seen.scores[entry] = {
-                self._label(source, target, way): sample_figures(self.protocol.metrics, samples[way], own[n], target)
+                self._label(source, target, way): sample_figures(self.protocol.metrics, samples[way], own, target)
                 for way in WAYS
             }
             if len(self.seen.shown) < self.protocol.shown:
-                reference = self._one(target, chosen[n, 0])
-                shown = {
-                    "source": own[n],
-                    "latent": samples["latent"][0],
-                    **({"another latent": samples["latent"][1]} if self.samples > 1 else {}),
-                    "reference": self._unit(reference)[0],
-                    "by reference": samples["reference"][0],
-                }
-                images = {label: tensor_to_image(picture) for label, picture in shown.items()}
+                images = self._shown(own, samples, self._one(target, chosen[n, 0]))
                 self.seen.shown.append(Picture(entry, images, self.seen.scores[entry]))
+
+    def _drawn(self, names: Sequence[str], target: int, references: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each source, its latent codes (N, samples, latent_dim), and which of the references it takes (N, samples)."""
+        rngs = [self._rng(name, target) for name in names]
+        z = [rng.standard_normal((self.samples, self.dataset.latent_dim)) for rng in rngs]
+        chosen = [rng.choice(references, self.samples, replace=references < self.samples) for rng in rngs]
+        return np.stack(z), np.stack(chosen)
+
+    def _translated(self, x: Tensor, z: np.ndarray, of_references: Tensor, target: int) -> dict[str, Tensor]:
+        """By each way (N, samples, 3, H, W) in [0, 1], on the CPU: so the device has done its work when this returns."""
+        latents = torch.from_numpy(z).to(x.device, torch.float32).flatten(0, 1)
+        with self.model.autocast():
+            of_latents = self.translator.styles_of_latents(latents, target).unflatten(0, z.shape[:2])
+            styles = {"latent": of_latents, "reference": of_references}
+            pictures = {way: self.translator.translate(x, styles[way]) for way in WAYS}
+        return {way: self._unit(images.flatten(0, 1)).unflatten(0, z.shape[:2]) for way, images in pictures.items()}
+
+    def _shown(self, own: Tensor, samples: Mapping[str, Tensor], reference: Tensor) -> dict[str, np.ndarray]:
+        """What the report shows of one source."""
+        shown = {
+            "source": own,
+            "latent": samples["latent"][0],
+            **({"another latent": samples["latent"][1]} if self.samples > 1 else {}),
+            "reference": self._unit(reference)[0],
+            "by reference": samples["reference"][0],
+        }
+        return {label: tensor_to_image(picture) for label, picture in shown.items()}
 
     def _rng(self, name: str, target: int) -> np.random.Generator:
         """Whence the samples of a source come: the same for any number of processes, and batches of any size."""
@@ -188,6 +225,14 @@ class Evaluation:
     def _first(self, domain: int) -> Tensor:
         """The first pictures of a domain."""
         return torch.cat([self._one(domain, i) for i in range(min(self.side, len(self.dataset.names_of(domain))))])
+
+    def _draw_all(self, sources: Sequence[int], target: int) -> None:
+        """Grids and videos of the first pictures of each of the `sources`."""
+        kinds = ("grids and videos" if self.frames else "grids") + f" to {self.dataset.domains[target]}"
+        with self._begin(f"drawing {kinds}", len(sources)) as bar, self.model.autocast():
+            for source in sources:
+                self._draw(source, target)
+                advance(bar, 1)
 
     def _draw(self, source: int, target: int) -> None:
         """Grids and videos of the first pictures of two domains."""
@@ -204,13 +249,13 @@ class Evaluation:
             around = torch.cat((styles, styles[:1]))  # and back to the first
             write_video(folder / f"{way}_{between}.mp4", self.translator.interpolation(sources, around, self.frames))
 
-    def _whole(self, name: str, of_set: Scores) -> DatasetScores:
+    def _whole(self, of_set: Scores) -> DatasetScores:
         """What all processes have seen, with the means over all pairs of domains."""
         parts = distributed.gather(self.seen, self.model.world)
         shown = sorted((p for part in parts for p in part.shown), key=lambda p: p.name)[: self.protocol.shown]
         count = sum(part.count for part in parts)
         result = DatasetScores(
-            name=name,
+            name=self.name,
             scores=dict(sorted(item for part in parts for item in part.scores.items())),
             seconds=sum(part.seconds for part in parts) / max(count, 1),
             own=["translations"],
@@ -222,6 +267,11 @@ class Evaluation:
                 result.without.setdefault(metric, {})[label] = []
         result.of_set |= means_of_ways(result.means())
         return result
+
+
+def advance(bar: tqdm, count: int) -> None:
+    """Move a bar on, at most to its end: the last batches of several processes may be smaller than this one's."""
+    bar.update(min(count, bar.total - bar.n))
 
 
 def evaluate_translations(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from facerestore.archs import build_network
 from facerestore.checkpoint import Checkpoint, load_declared_weights, load_weights, read_checkpoint, recognise_state
 from facerestore.data.image_io import tensor_to_image
-from facerestore.errors import CheckpointError, DataError, UserError
+from facerestore.errors import CheckpointError, DataError, OptionError, UserError
 from facerestore.files import refuse_device
 
 RANGE = (-1.0, 1.0)  # of all pictures here
@@ -40,10 +40,19 @@ class Translator:
         mapping: latent codes to styles
         style_encoder: pictures to styles
         fan: the face alignment network, for a generator with `w_hpf` above 0
+        domains: the domains' names in the order of their numbers, where they are known
     """
 
-    def __init__(self, generator: nn.Module, mapping: nn.Module, style_encoder: nn.Module, fan: nn.Module | None = None):
+    def __init__(
+        self,
+        generator: nn.Module,
+        mapping: nn.Module,
+        style_encoder: nn.Module,
+        fan: nn.Module | None = None,
+        domains: Sequence[str] = (),
+    ):
         self.generator, self.mapping, self.style_encoder, self.fan = generator, mapping, style_encoder, fan
+        self.domains = list(domains)
 
     @classmethod
     def from_file(
@@ -66,7 +75,10 @@ class Translator:
             if found and found[0] in KINDS:
                 networks[KINDS[found[0]]] = filled(found, file, name)
         if missing := [kind for kind in list(KINDS.values())[:3] if kind not in networks]:
-            raise CheckpointError(f"{weights}: holds no {missing[0]} of StarGAN v2: give a file with all of its networks")
+            raise CheckpointError(
+                f"{weights}: holds no {missing[0]} of StarGAN v2: give a file with all of its networks "
+                "(a training leaves models/nets_ema_latest.pth)"
+            )
         refuse_unlike(weights, networks)
         if networks["generator"].hpf is None:
             networks.pop("fan", None)
@@ -78,11 +90,28 @@ class Translator:
             load_declared_weights(networks["fan"], "fname_pretrained", declared, str(fan))
         elif "fan" not in networks:
             raise CheckpointError(f"{weights}: its generator asks for a FAN, of which it holds no weights: name their file")
-        return cls(**{kind: network.to(device).eval() for kind, network in networks.items()})
+        said = file.meta.get("domains")
+        known = (
+            isinstance(said, list) and len(said) == networks["mapping"].num_domains and all(isinstance(d, str) for d in said)
+        )
+        return cls(**{kind: network.to(device).eval() for kind, network in networks.items()}, domains=said if known else ())
 
     @property
     def num_domains(self) -> int:
         return self.mapping.num_domains
+
+    def number_of(self, domain: str) -> int:
+        """The number of a domain that is given by its name or number; a name goes first where both are digits.
+
+        Raises:
+            OptionError: there is none
+        """
+        if domain in self.domains:
+            return self.domains.index(domain)
+        if domain.isdecimal() and int(domain) < self.num_domains:
+            return int(domain)
+        names = f": {', '.join(f'{i} = {name}' for i, name in enumerate(self.domains))}" if self.domains else ""
+        raise OptionError(f"there is no domain {domain}, only 0 to {self.num_domains - 1}{names}")
 
     @property
     def img_size(self) -> int:

@@ -95,6 +95,7 @@ class TranslationMetric(Metric):
     """
 
     side = 64  # pixels of what is looked at
+    learns = ""  # what :meth:`learn` does, where that takes its time
 
     def seen(self, pictures: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) as (N, 3, side, side)."""

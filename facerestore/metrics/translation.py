@@ -51,6 +51,8 @@ class DomainAgreement(TranslationMetric):
     The share of held-out real pictures that it knows stands beside it: agreement says no more than that.
     """
 
+    learns = "a classifier learns the domains"
+
     def __init__(self, batches: Batches = 400, learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3):
         """
         Args:

@@ -190,9 +190,12 @@ class StarGANv2Model(Method):
         if not isinstance(dataset, DomainDataset):
             raise DataError(f"StarGANv2Model translates between domains, of which {kind} knows none: use DomainFolderDataset")
         if len(dataset.domains) != self.num_domains:
+            count = len(dataset.domains)
+            networks = ("network_mapping", "network_style_encoder", *(("network_d",) if self.d else ()))
             raise DataError(
-                f"{kind} has {len(dataset.domains)} domains ({listed(dataset.domains)}), but the networks are built for "
-                f"{self.num_domains}: set their `num_domains`"
+                f"{kind} has {count} domains ({listed(dataset.domains)}), but the networks are built for "
+                f"{self.num_domains}: set their `num_domains` "
+                f"(--set {' '.join(f'{network}.num_domains={count}' for network in networks)})"
             )
         if dataset.latent_dim != self.f.latent_dim:
             raise DataError(

@@ -115,11 +115,18 @@ def test_samples_do_not_depend_on_workers_or_on_a_resume(tree):
 def test_bad_pictures_are_passed_over_where_that_is_asked_for(tree):
     truncate(Path(tree) / "cat" / "cat1.png")
     stopping, skipping = domains(tree), domains(tree, on_bad_image="skip")
-    with pytest.raises(DataError, match=r"cat1\.png"):
+    with pytest.raises(DataError, match=r"cat1\.png.* or set datasets\.train\.on_bad_image: skip$"):
         [stopping[SampleKey(i, e)] for e in range(3) for i in range(15)]
     assert not any("cat1" in skipping[SampleKey(i, e)]["x_src_path"] for e in range(3) for i in range(15))
     with pytest.raises(DataError, match=r"cat1\.png"):  # a score over other pictures would be another score
         [skipping.pictures_of(0).load(SampleKey(i)) for i in range(2)]
+
+
+def test_what_is_there_and_what_an_epoch_takes(tree):
+    assert domains(tree).extent() == "10 pictures (an epoch takes 15)"
+    assert domains(tree).contents() == "domains: 0 = cat (2 pictures), 1 = dog (5), 2 = wild (3)"
+    even = build_dataset({"type": "SyntheticDomainDataset", "count": 3, "img_size": 32})
+    assert even.extent() == "6 pictures" and even.facts() == {"domains": ["feminine", "masculine"]}
 
 
 def test_too_few_domains_and_empty_ones_are_refused(tmp_path):

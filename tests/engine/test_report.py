@@ -189,6 +189,12 @@ def test_curves_are_ordered_and_break_where_not_finite(tmp_path):
     ]
 
 
+def test_curves_that_hide_each_other_take_turns(tmp_path):
+    curves = {"learning rates": {"g": [(1, 0.1), (2, 0.2)], "d": [(1, 0.1), (2, 0.2)], "f": [(1, 0.1), (2, 0.3)]}}
+    (chart,) = page(tmp_path, section(), curves=curves).data["curves"]
+    assert [series.get("turn") for series in chart["series"]] == [[0, 2], [1, 2], None]
+
+
 def test_protocols_stand_beside_the_numbers(tmp_path):
     told = {"psnr": {"measures": "How far.", "type": "calculate_psnr", "crop_border": 4, "test_y_channel": False,
                      "weights": {"file": "a.pth", "sha256": "00ff"}, "sizes": [64, None]}}  # fmt: skip
@@ -322,6 +328,14 @@ def test_browser_builds_the_page(tmp_path, dump):
     assert len(re.findall(r'<img[^>]* src="blob:', document)) >= 2  # what is in view was decoded
     assert document.count('class="panel"') == 2 and '<path d="M' in document  # curves of different size stand apart
     assert '<td class="best">22.00</td>' in document and "6 rows" in document
+
+
+def test_browser_dashes_curves_that_hide_each_other(tmp_path, dump):
+    curves = {"rates": {name: [(1, 0.1), (2, 0.2)] for name in "gdf"}}
+    document = dump(page(tmp_path, section(), curves=curves) and tmp_path / "report.html")
+    assert re.findall(r'stroke-dasharray="([^"]*)" stroke-dashoffset="([^"]*)"', document) == [
+        ("8 16", "0"), ("8 16", "-8"), ("8 16", "-16")
+    ]  # fmt: skip
 
 
 def test_browser_builds_hostile_and_empty_pages(tmp_path, dump):

@@ -20,6 +20,7 @@ from facerestore.checkpoint import load_weights, read_checkpoint
 from facerestore.data.image_io import read_image, write_image
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
+from facerestore.engine.evaluation import DatasetScores
 from facerestore.engine.translation import means_of_ways, sample_figures
 from facerestore.errors import CheckpointError, DataError, UserError
 from facerestore.inference.translator import Translator, mosaic, write_video
@@ -55,6 +56,32 @@ def test_one_file_holds_all_averages(trained):
     assert file.states.keys() == {"generator", "mapping_network", "style_encoder"}
     own = weights(trained / "experiments/run", 2)["params_ema"]
     assert all(torch.equal(own[k], file.states["generator"][k]) for k in own)
+
+
+def test_logs_say_who_has_which_number_and_what_begins(trained):
+    training = (trained / "experiments/run/train_run.log").read_text()
+    assert "domains: 0 = feminine (8 pictures), 1 = masculine (8)\n" in training
+    assert "faces: 16 pictures, batches of 4" in training and "`train.ds_iter`" in training
+    test = (trained / "results/run/test_run.log").read_text().splitlines()
+    said = [line.split("INFO: ")[-1] for line in test]
+    steps = [
+        "held_out, domains: 0 = feminine (2 pictures), 1 = masculine (2)",
+        "held_out: reading 6 real pictures, to know the domains by",
+        "held_out: agreement: a classifier learns the domains from 6 real pictures",
+        "held_out: fid: looking at 3 real pictures of feminine",
+        "held_out: translating 2 pictures to feminine, x 2 by latent codes and references",
+        "held_out: drawing grids and videos to feminine",
+        "held_out: translating 2 pictures to masculine, x 2 by latent codes and references",
+    ]
+    assert [said.index(step) for step in steps] == sorted(said.index(step) for step in steps)
+    assert not any("`train." in line for line in said)  # what a training's reader should know
+
+
+def test_a_report_without_figures_has_no_table():
+    timed = DatasetScores("faces", {"a": {"all": {}}}, seconds=0.5, own=["translations"])
+    assert not any(timed.section().means.values()) and timed.section().note == "translations: 0.5000 s a picture"
+    measured = DatasetScores("faces", {"a": {"all": {"lpips": 0.1}}}, seconds=0.5, own=["translations"])
+    assert measured.section().means == {"all": {"lpips": 0.1}, "translations": {"seconds": 0.5}}
 
 
 def test_a_test_measures_all_pairs_of_domains(trained):
@@ -117,6 +144,7 @@ NETS = "experiments/run/models/nets_ema_latest.pth"
         ({"female": 2}, [], "one domain only (female)"),
         ({"female": 2, "male": 0}, [], "holds no picture"),
         ({"a": 1, "b": 1, "c": 1}, [], "has 3 domains (a, b, c), but the networks are built for 2"),
+        ({"a": 1, "b": 1, "c": 1}, [], "--set " + " ".join(THREE)),
         ({"a": 1, "b": 1}, ["network_g.w_hpf=1"], "it needs network_fan"),
         ({"a": 1, "b": 1}, ["network_g.w_hpf=1", "network_fan={type: FAN}"], "needs weights"),
         ({"a": 1, "b": 1, "c": 1}, [*THREE, f"path.pretrain_network_mapping={NETS}"], "num_domains=2"),
@@ -177,6 +205,10 @@ def networks(w_hpf: float = 0, domains: int = 2) -> dict[str, torch.nn.Module]:
     for name in ("mapping_network", "style_encoder"):
         said[name]["num_domains"] = domains
     return {name: parity.fill_(build_network(options), seed) for seed, (name, options) in enumerate(said.items())}
+
+
+def parts_of(nets: dict[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
+    return {"generator": nets["generator"], "mapping": nets["mapping_network"], "style_encoder": nets["style_encoder"]}
 
 
 def published(path: Path, *left_out: str, w_hpf: float = 0) -> Path:
@@ -331,21 +363,61 @@ def test_the_script_makes_videos(here):
     assert cv2.VideoCapture("out.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 5
 
 
+def test_the_script_refuses_an_output_before_it_works(here, monkeypatch, capsys):
+    monkeypatch.setattr(script, "read_image", lambda file: pytest.fail("it works"))
+    for output in ("a/0.png/deeper/out.png", "/proc/out.png"):
+        assert script.main(["grid", "nets.ckpt", "a", "b", "--domain", "1", "--output", output]) == 2
+        assert f"{output}: cannot be written: " in capsys.readouterr().err
+
+
+def test_the_script_takes_pictures_of_one_name(here):
+    (here / "a/0.jpg").write_bytes((here / "a/0.png").read_bytes())
+    (here / "a/deeper").mkdir()
+    (here / "a/deeper/0.png").write_bytes((here / "a/0.png").read_bytes())
+    assert script.main(["latents", "nets.ckpt", "a", "--domain", "1", "--count", "2", "--output", "new/out.png"]) == 0
+    assert read_image("new/out.png").shape == (3 * 32, 4 * 32, 3)
+
+
+def test_a_domain_goes_by_its_name(trained, tmp_path, capsys):
+    write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    nets, made = str(trained / NETS), []
+    for domain in ("masculine", "1", "feminine"):
+        out = tmp_path / f"{domain}.png"
+        assert script.main(["latents", nets, str(tmp_path / "a.png"), "--domain", domain, "--output", str(out)]) == 0
+        made.append(read_image(out))
+    assert np.array_equal(made[0], made[1]) and not np.array_equal(made[1], made[2])
+    assert script.main(["latents", nets, str(tmp_path / "a.png"), "--domain", "cats", "--output", str(tmp_path / "b.png")]) == 2
+    assert "there is no domain cats, only 0 to 1: 0 = feminine, 1 = masculine" in capsys.readouterr().err
+
+
+def test_a_name_of_digits_goes_before_a_number():
+    named = Translator(**parts_of(networks()), domains=["1", "0"])
+    assert [named.number_of(domain) for domain in ("0", "1")] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["grid", "nets.ckpt", "a", "b", "--domain", "2"], "knows the domains 0 to 1"),
+        (["grid", "nets.ckpt", "a", "b", "--domain", "2"], "there is no domain 2, only 0 to 1\n"),
+        (["grid", "nets.ckpt", "a", "b", "--domain", "dogs"], "there is no domain dogs, only 0 to 1\n"),
         (["grid", "none.ckpt", "a", "b", "--domain", "1"], "none.ckpt: this file does not exist"),
-        (["grid", "nets.ckpt", "a", "none", "--domain", "1"], "none"),
+        (["grid", "nets.ckpt", "a", "none", "--domain", "1"], "none: no such picture or folder"),
+        (["grid", "nets.ckpt", "none", "b", "--domain", "1"], "none: no such picture or folder"),
+        (["grid", "nets.ckpt", "empty", "b", "--domain", "1"], "folder empty holds no picture"),
+        (["grid", "nets.ckpt", "a/0.png", "b", "--domain", "1", "--output", "a/0.png/out.png"], "Not a directory"),
+        (["grid", "nets.ckpt", "a/0.png", "b", "--domain", "1", "--output", "a"], "a: cannot be written: it is a folder"),
+        (["grid", "g.pth", "a", "b", "--domain", "1"], "(a training leaves models/nets_ema_latest.pth)"),
         (["video", "nets.ckpt", "a", "b", "--domain", "1"], "a video's name ends with .mp4"),
         (["video", "nets.ckpt", "a", "b/0.png", "--domain", "1", "--output", "out.mp4"], "two or more"),
-        (["grid", "nets.ckpt", "a", "", "--domain", "1"], "No such file"),
-        (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--reference", ""], "No such file"),
+        (["grid", "nets.ckpt", "a", "", "--domain", "1"], "'': no such picture or folder"),
+        (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--reference", ""], "'': no such picture or folder"),
         (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--reference", "b"], "b: a folder, but one picture"),
         (["picture", "nets.ckpt", "a/0.png", "--domain", "1", "--fan", "wing.ckpt"], "no place for the FAN of wing.ckpt"),
     ],
 )
 def test_the_script_says_what_is_wrong(here, arguments, said, capsys):
+    (here / "empty").mkdir()
+    published(here / "g.pth", "mapping_network")
     assert script.main([*arguments[:2], "--output", "out.png", *arguments[2:]]) == 2
     err = capsys.readouterr().err
     assert err.startswith("translate.py: ") and said in err and err.count("\n") == 1

@@ -516,6 +516,11 @@ function extent(values) {
   return [low, high];
 }
 
+/** Dashes of one of `count` curves that lie on each other: where one has a gap, the next is seen. */
+function inTurns([which, count]) {
+  return {"stroke-dasharray": `8 ${8 * (count - 1)}`, "stroke-dashoffset": -8 * which};
+}
+
 /** One pair of axes with its curves, drawn into `box`; returns how to read it at an iteration. */
 function panel(box, series, log, [first, last], onread) {
   const width = Math.max(box.clientWidth, 200), height = Math.round(clamp(width * 0.5, 170, 300));
@@ -547,7 +552,7 @@ function panel(box, series, log, [first, last], onread) {
     only ? h("text", {class: "title", x: pad.left, y: 14, fill: only.color}, only.label) : null,
     curves.map(c => [
       c.y !== c.raw ? h("path", {d: path(c, c.raw), stroke: c.color, class: "curve raw"}) : null,
-      h("path", {d: path(c, c.y), stroke: c.color, class: "curve", "stroke-dasharray": c.dash || null}),
+      h("path", {d: path(c, c.y), stroke: c.color, class: "curve", ...(c.turn && !only ? inTurns(c.turn) : {"stroke-dasharray": c.dash || null})}),
       c.x.length < FEW ? c.x.map((x, i) => c.y[i] === null ? null : h("circle", {cx: px(x), cy: py(c.y[i]), r: 2.5, fill: c.color})) : null,
     ]), cursor);
   box.append(svg, readout);

@@ -110,9 +110,7 @@ def write_report(
         "metrics": [{"name": m.name, "better": m.better} for m in metrics.values()],
         "sections": [_section(s, metrics, images) for s in sections],
         "curves": [
-            {"title": str(chart), "series": [_series(label, points) for label, points in series.items() if points]}
-            for chart, series in (curves or {}).items()
-            if any(series.values())
+            {"title": str(chart), "series": _chart(series)} for chart, series in (curves or {}).items() if any(series.values())
         ],
     }
     script = _resource("page.js")
@@ -323,6 +321,16 @@ def _number(value: float) -> float | str | None:
     if math.isfinite(value):
         return float(f"{value:.6g}")
     return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def _chart(series: Mapping[str, Points]) -> list[dict]:
+    """The curves of a chart.  Of those that hide each other, each knows which of how many it is, to be drawn in turns."""
+    curves = [_series(label, points) for label, points in series.items() if points]
+    for curve in curves:
+        alike = [other["label"] for other in curves if (other["x"], other["y"]) == (curve["x"], curve["y"])]
+        if len(alike) > 1:
+            curve["turn"] = [alike.index(curve["label"]), len(alike)]
+    return curves
 
 
 def _series(label: str, points: Points) -> dict:
