@@ -216,8 +216,8 @@ def _drawn_size(path: str) -> int | None:
     settings = _json(_read_text(str(file), source), source)
     if not isinstance(settings, Mapping) or not _is_side(settings.get("size", 1)):
         raise DataError(
-            f"{source}, does not say what `size` the faces were drawn at, a number of pixels from 1 to {LARGEST}: correct it, or "
-            "move it away"
+            f"{source}, does not say what `size` the faces were drawn at, a number of pixels from 1 to {LARGEST}: correct it, "
+            "or move it away"
         )
     return settings.get("size")
 

@@ -163,7 +163,9 @@ def test_wrong_settings_beside_the_labels_are_refused(tmp_path, content):
     line = {"file": "a.png", "landmarks68": points68().tolist()}
     path = write(tmp_path / "labels.jsonl", json.dumps(line))
     (tmp_path / "settings.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"settings\.json, which stands beside the labels, (cannot be read|is no JSON|does not say)"):
+    with pytest.raises(
+        DataError, match=r"settings\.json, which stands beside the labels, (cannot be read|is no JSON|does not say)"
+    ):
         read_labels(path, "--landmarks")
 
 
