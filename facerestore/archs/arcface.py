@@ -22,7 +22,7 @@ class ResNetArcFace(Encoder):
     Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019, section 3.1 (the improved
     residual unit: BN - conv - BN - PReLU - conv - BN).
 
-    forward: grey pictures (N, 1, 128, 128) in [-1, 1] to `embedding` (N, 512).  DataError where a picture has another
+    forward: gray pictures (N, 1, 128, 128) in [-1, 1] to `embedding` (N, 512).  DataError where a picture has another
     size.
 
     Source of the figures: GFPGAN, gfpgan/archs/arcface_arch.py.

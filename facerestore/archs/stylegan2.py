@@ -79,6 +79,10 @@ class StyleSynthesis(Generator):
         for i, noise in enumerate(self.make_noise()):
             self.noises.register_buffer(f"noise{i}", noise)
 
+    def rate_of(self, parameter: str) -> float:
+        """The factor of a parameter, by its name, on the learning rate of a training from scratch."""
+        return 1.0
+
     def get_latent(self, z: Tensor) -> Tensor:
         """w (N, num_style_feat) of z (N, num_style_feat)."""
         return self.style_mlp(z)
@@ -115,10 +119,16 @@ class StyleSynthesis(Generator):
         codes = [styles] if isinstance(styles, Tensor) else list(styles)
         if not input_is_latent:
             codes = [self.get_latent(code) for code in codes]
+        if len(codes) > 2 or (len(codes) == 2 and any(code.dim() != 2 for code in codes)):
+            raise ValueError(
+                "styles are one code (N, num_style_feat), a code for each layer (N, num_latent, num_style_feat), or two "
+                f"codes to be mixed, not {[tuple(code.shape) for code in codes]}"
+            )
         if truncation < 1:
             if truncation_latent is None:
                 raise ValueError("truncation needs truncation_latent, the latent that it pulls towards (see mean_latent)")
-            codes = [truncation_latent + truncation * (code - truncation_latent) for code in codes]
+            centres = [truncation_latent if code.dim() == 2 else truncation_latent[:, None] for code in codes]
+            codes = [centre + truncation * (code - centre) for code, centre in zip(codes, centres, strict=True)]
         if len(codes) == 2:
             if inject_index is None:
                 raise ValueError("two styles are mixed from layer inject_index on, which is missing")
@@ -250,6 +260,13 @@ class StyleGAN2GeneratorClean(StyleSynthesis):
         narrow: Narrow = 1.0,
     ):
         super().__init__(CLEAN, out_size, num_style_feat, num_mlp, channel_multiplier, narrow)
+
+    def rate_of(self, parameter: str) -> float:
+        """In place of the equalized learning rate: 1/100 for the mapping network, 1/3 for modulated convolutions but not for
+        their modulation, as published (basicsr/models/stylegan2_model.py)."""
+        if "style_mlp" in parameter:
+            return 0.01
+        return 1 / 3 if "modulated_conv" in parameter and "modulation" not in parameter else 1.0
 
     @classmethod
     @confirmed

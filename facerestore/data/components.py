@@ -3,7 +3,8 @@
 A part is (x, y, half length) in pixels of the picture, (0, 0) the middle of the first pixel.  Its box (x1, y1, x2, y2) is
 (x - half + 1, y - half + 1, x + half, y + half), as published: numbers of the pixels' borders, where pixel i lies between i
 and i + 1, as in `picture[y1:y2, x1:x2]` or in torchvision's `roi_align(..., aligned=True)`.  (So the middle of the box is the
-middle of pixel (x, y), and the mirror image of a box is the box of the mirrored part at W - 1 - x, exactly.)
+middle of pixel (x, y), and the mirror image of a box is the box of the mirrored part at W - 1 - x, exactly.)  GFPGANModel's
+crops, as published, take the numbers for middles of pixels: half a pixel further right and down, in true and restored faces.
 
 A file is JSON, {"size": 512, "components": {NAME: {"left_eye": [x, y, half], "right_eye": ..., "mouth": ..., "nose": ...}}}
 where `size` is the side of the pictures that it was measured on; or the inner mapping alone; or upstream's

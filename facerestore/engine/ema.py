@@ -33,7 +33,6 @@ def update_average(
                 own.copy_(live)
     if skipping is None or decay == 0:
         torch._foreach_lerp_(mine, theirs, 1 - decay)
-    elif mine:
-        change = torch._foreach_sub(theirs, mine)
-        torch._foreach_mul_(change, torch.where(skipping, 0.0, 1 - decay))
-        torch._foreach_add_(mine, change)
+    else:
+        share = torch.where(skipping, 0.0, 1 - decay)
+        torch._foreach_lerp_(mine, theirs, [share.to(own.dtype) for own in mine])

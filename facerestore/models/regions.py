@@ -18,7 +18,8 @@ def roi_align(images: Tensor, boxes: Tensor, side: int) -> Tensor:
     Args:
         images: (N, C, H, W)
         boxes: (N, 4) x1, y1, x2, y2 in pixels, one for each picture, pixel i being at i (torchvision's `aligned=False`, which
-            GFPGAN uses; a side is one pixel at least).  What lies outside of the picture is 0.
+            GFPGAN uses: with boxes of borders, as data.components has them, a crop lies half a pixel further right and down; a
+            side is one pixel at least).  What lies outside of the picture is 0.
         side: of the result
 
     Returns:

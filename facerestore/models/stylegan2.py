@@ -147,8 +147,15 @@ class StyleGAN2Model(Method):
         return lazy_betas(self.reg_every[optimizer])
 
     def parameter_groups(self, optimizer: str, networks: Mapping[str, nn.Module]) -> list[tuple[list[nn.Parameter], float]]:
-        factor = lazy_ratio(self.reg_every[optimizer]) if self.lazy_lr_correction else 1.0
-        return [(parameters, factor * own) for parameters, own in super().parameter_groups(optimizer, networks)]
+        """Plain layers at the rates that equalized ones give theirs (:meth:`StyleSynthesis.rate_of`)."""
+        lazy = lazy_ratio(self.reg_every[optimizer]) if self.lazy_lr_correction else 1.0
+        groups: dict[float, list[nn.Parameter]] = {}
+        for network in networks.values():
+            for name, parameter in network.named_parameters():
+                if parameter.requires_grad:
+                    own = network.rate_of(name) if isinstance(network, StyleSynthesis) else 1.0
+                    groups.setdefault(lazy * own, []).append(parameter)
+        return [(parameters, factor) for factor, parameters in groups.items()]
 
     def state(self) -> dict[str, Any]:
         return {"mean_path_length": self.mean_path_length}

@@ -194,11 +194,23 @@ def test_codes_that_cannot_be_drawn():
         network([z, z])
     with pytest.raises(ValueError, match="truncation_latent"):
         network(z, truncation=0.5)
+    for amiss in ([z, z, z], 2 * [network.get_latent(z)[:, None].expand(-1, network.num_latent, -1)]):
+        with pytest.raises(ValueError, match="two codes to be mixed"):
+            network(amiss, input_is_latent=True, inject_index=1)
     with pytest.raises(ValueError, match="takes 6 latents, not 5"):
         network(torch.zeros(1, 5, 16), input_is_latent=True)
     with pytest.raises(ValueError, match="condition 1 has 8 channels where 16 are needed"):
         wide, narrow = torch.zeros(2, 16, 8, 8), torch.zeros(2, 8, 8, 8)
         build_network({"type": "StyleGAN2GeneratorSFT", **small.STYLEGAN2})(z, [wide, narrow])
+
+
+def test_truncation_is_the_same_of_a_code_and_of_that_code_for_each_layer():
+    network = build_network({"type": "StyleGAN2Generator", "out_size": 16, "num_style_feat": 8, "num_mlp": 2, "narrow": 0.0625})
+    w, centres = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    settings = {"input_is_latent": True, "truncation": 0.5, "truncation_latent": centres, "randomize_noise": False}
+    one = network(w, **settings).image
+    each = network(w[:, None].expand(-1, network.num_latent, -1), **settings).image
+    torch.testing.assert_close(each, one)
 
 
 def folded(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from facerestore.config import load_options
 from facerestore.data.loader import training_loader
 from facerestore.engine import build_model
 from facerestore.engine.evaluation import dataset_of
-from tests.engine.runs import DEBUG
+from tests.engine.runs import TRAININGS
 
 FILE = Path(__file__).with_name("golden.json")
 ITERATIONS = 4
@@ -34,4 +34,4 @@ def curves(options_file: Path) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({p.stem: curves(p) for p in sorted(DEBUG.glob("*.yml"))}, indent=1) + "\n")
+    FILE.write_text(json.dumps({p.stem: curves(p) for p in TRAININGS}, indent=1) + "\n")

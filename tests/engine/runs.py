@@ -11,6 +11,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBUG = ROOT / "options" / "debug"
+TRAININGS = sorted(path for path in DEBUG.glob("*.yml") if not path.stem.endswith("_test"))
 QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
 
 

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from tests.engine.golden import FILE, curves
-from tests.engine.runs import DEBUG
+from tests.engine.runs import TRAININGS
 
 GOLDEN = json.loads(FILE.read_text())
 
 
-@pytest.mark.parametrize("options", sorted(DEBUG.glob("*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("options", TRAININGS, ids=lambda p: p.stem)
 def test_loss_curves(options):
     found, golden = curves(options), GOLDEN[options.stem]
     assert found.keys() == golden.keys()

@@ -12,7 +12,7 @@ from facerestore.engine import build_model
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import dataset_of
 from facerestore.engine.training import TrainingModel
-from tests.engine.runs import DEBUG
+from tests.engine.runs import DEBUG, TRAININGS
 
 aten = torch.ops.aten
 WAITS = {  # what the host cannot go on without, or cannot know the shape of
@@ -50,7 +50,7 @@ class Waits(TorchDispatchMode):
 
 NO_FEATURES = "train.perceptual_opt=~"  # float16 convolutions of VGG are slow on a CPU
 CASES = [
-    *((path.stem, "train.clip_grad_norm=1") for path in sorted(DEBUG.glob("*.yml"))),
+    *((path.stem, "train.clip_grad_norm=1") for path in TRAININGS),
     *((name, f"train.precision={kind}", NO_FEATURES) for name in ("sr", "srgan") for kind in ("bf16", "fp16")),
     ("srgan", "train.accumulate=2", "train.ema_start_iter=1", NO_FEATURES),
     ("sr", "train.precision=fp16", "train.optim_g={type: RAdam, lr: 1e-3}", NO_FEATURES),

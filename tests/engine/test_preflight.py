@@ -23,7 +23,7 @@ from facerestore.engine.schedules import learning_rate, rate_turns
 from facerestore.models.base import Turn
 from facerestore.models.sr import SRModel
 from facerestore.registry import MODELS, SCHEDULES, parameters_of
-from tests.engine.runs import DEBUG, processes
+from tests.engine.runs import DEBUG, TRAININGS, processes
 
 LONG = ["--set", "train.total_iter=100", "--set", "train.scheduler={type: MultiStepLR, milestones: [40]}"]
 QUICK = ["--set", "logger.use_tb_logger=false"]
@@ -51,7 +51,7 @@ def refusal(result) -> str:
     return err
 
 
-@pytest.mark.parametrize("options", sorted(DEBUG.glob("*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("options", TRAININGS, ids=lambda p: p.stem)
 def test_every_debug_option_file_passes_and_leaves_nothing(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert train_main(["-opt", str(options), "--preflight", *QUICK]) == 0

@@ -22,7 +22,7 @@ from facerestore.engine import cli
 from facerestore.engine.cli import train_main
 from facerestore.engine.logs import read_curves
 from facerestore.errors import CheckpointError, DataError
-from tests.engine.runs import DEBUG, ROOT, program, same, weights
+from tests.engine.runs import DEBUG, ROOT, TRAININGS, program, same, weights
 
 SHORT = ["--set", "train.total_iter=2", "--set", "val.val_freq=2", "--set", "logger.use_tb_logger=false"]
 
@@ -56,7 +56,7 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("options", sorted(DEBUG.glob("*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("options", TRAININGS, ids=lambda p: p.stem)
 def test_every_debug_option_file_trains(options, here, capsys):
     code, out, err = run(train_main, capsys, "-opt", options, *SHORT, "--set", "name=run")
     assert (code, err) == (0, "")

@@ -68,6 +68,16 @@ def test_learning_rates_follow_lazy_regularisation_where_that_is_asked_for(corre
     assert optimizers["optim_g"].param_groups[0]["betas"] == pytest.approx((0.0, 0.99 ** (2 / 3)))
 
 
+def test_plain_layers_learn_at_the_rates_of_equalized_ones():
+    model = built("network_g={type: StyleGAN2GeneratorClean, out_size: 32, num_style_feat: 32, num_mlp: 2, narrow: 0.0625}")
+    rates = {id(p): group["initial_lr"] for group in model.optimizers["optim_g"].param_groups for p in group["params"]}
+    found = {name: rates[id(p)] / 2e-3 for name, p in model.networks["net_g"].named_parameters()}
+    assert found["style_mlp.1.weight"] == pytest.approx(0.01)
+    assert found["style_conv1.modulated_conv.weight"] == found["to_rgb1.modulated_conv.weight"] == pytest.approx(1 / 3)
+    assert found["style_conv1.modulated_conv.modulation.weight"] == found["constant_input.weight"] == pytest.approx(1)
+    assert all(group["initial_lr"] == pytest.approx(2e-3) for group in built().optimizers["optim_g"].param_groups)
+
+
 def test_styles_are_mixed_from_one_layer_on():
     method = built("train.mixing_prob=1", "train.randomize_noise=false").method
     with torch.no_grad():

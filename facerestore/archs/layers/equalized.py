@@ -17,6 +17,11 @@ def fast_layout(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
+def scaled_product(x: Tensor, weight: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The factors of a linear layer, of which the smaller is scaled: a pass over it costs less, forward and backward."""
+    return (scale * x, weight) if x.numel() < weight.numel() else (x, scale * weight)
+
+
 class EqualizedLinear(nn.Module):
     """A dense layer whose unit normal weights are scaled by lr_mul / sqrt(in_channels) whenever they are used.
 
@@ -34,7 +39,7 @@ class EqualizedLinear(nn.Module):
         self.scale = lr_mul / math.sqrt(in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
+        out = F.linear(*scaled_product(x, self.weight, self.scale), self.bias * self.lr_mul)
         return scaled_leaky_relu(out) if self.activate else out
 
 
@@ -62,7 +67,7 @@ class EqualizedConv2d(nn.Module):
     def forward(self, x: Tensor, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
         """`gain` times the convolution; `bias` (out_channels,) stands in for its own."""
         bias = self.bias if bias is None else bias
-        weight = self.weight * (gain * self.scale)
+        x, weight = scaled_product(x, self.weight, gain * self.scale)
         return F.conv2d(x, weight, None if bias is None else gain * bias, self.stride, self.padding)
 
 
@@ -78,7 +83,7 @@ class ActivatedConv(nn.Sequential):
         *before, conv, activation = self
         for layer in before:
             x = layer(x)
-        return F.leaky_relu(conv(x, bias=activation.bias), SLOPE) * (gain * SQRT2)
+        return F.leaky_relu(conv(x, bias=activation.bias), SLOPE).mul_(gain * SQRT2)
 
 
 class BiasedLeakyReLU(nn.Module):
@@ -100,4 +105,4 @@ class ScaledLeakyReLU(nn.Module):
 
 
 def scaled_leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, SLOPE) * SQRT2
+    return F.leaky_relu(x, SLOPE).mul_(SQRT2)
