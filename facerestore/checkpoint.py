@@ -20,9 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from facerestore.errors import CheckpointError, first_line, listed
+from facerestore.errors import CheckpointError, OptionError, first_line, listed
 from facerestore.files import atomic_write
-from facerestore.registry import ARCHS, PublishedFile, WeightFile
+from facerestore.registry import ARCHS, PublishedFile, WeightFile, shapes_of
 
 State = dict[str, Tensor]
 STATE_KEYS = ("params_ema", "params", "state_dict", "g_ema")  # where published files keep their weights, best first
@@ -60,7 +60,8 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
     else:
         states = {k: v for k, v in content.items() if isinstance(v, Mapping) and _is_state(v)}
     if not states:
-        raise CheckpointError(f"{path}: no weights in it (its keys are {listed([str(k) for k in content])})")
+        held = f"its keys are {listed([str(k) for k in content])}" if content else "it is empty"
+        raise CheckpointError(f"{path}: no weights in it ({held})")
     meta = content.get("meta")
     return Checkpoint(str(path), {k: _bare(v) for k, v in states.items()}, meta if isinstance(meta, dict) else {})
 
@@ -80,7 +81,8 @@ def load_weights(
         strict: whether file and network must agree in every key; shapes must always agree
 
     Raises:
-        CheckpointError: the file cannot be read, or is another network's; the message says which it looks like
+        CheckpointError: the file cannot be read, or is another network's (the message says which it looks like), or holds
+            NaN or infinity
     """
     if isinstance(path_or_state_dict, Mapping):
         source, state = "the state dict", _bare(path_or_state_dict)
@@ -94,32 +96,54 @@ def load_weights(
     differing = [k for k in own if k in state and own[k].shape != state[k].shape]
     if differing or (strict and (missing or unexpected)) or len(missing) == len(own):
         raise CheckpointError(f"{source}: {_mismatch(network, state, missing, unexpected, differing)}")
+    name = "" if key is None else f"{key}."
+    refuse_no_numbers({name + k: state[k] for k in own if k in state}, source)
     network.load_state_dict(state, strict=False)
 
 
+def refuse_no_numbers(state: State, source: str) -> None:
+    """CheckpointError for weights that hold NaN or infinity: whatever is trained or drawn with them does too."""
+    for key, values in state.items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise CheckpointError(
+                f"{source}: its {key} holds values that are no numbers (NaN or infinity): take an earlier file, of before the "
+                "training went wrong"
+            )
+
+
 def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFile, value: str | None) -> None:
-    """Fill the part of `component` that `declared` names from the file that the options name."""
+    """Fill the part of `component` that `declared` names from the file that the options name.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or does not fit; its `path` is the keyword
+    """
     value = value or declared.default
-    kind = type(component).__name__
     if value is None:
         if declared.required:
-            raise CheckpointError(f"{kind} needs `{keyword}`: {declared.doc}")
+            raise CheckpointError(f"{type(component).__name__} needs `{keyword}`: {declared.doc}")
         return
     if value == "random":
         return
-    part = component.get_submodule(declared.module)
-    state = read_checkpoint(declared_path(part, keyword, value)).state(network=part)
+    try:
+        _fill(component, keyword, declared, value)
+    except CheckpointError as error:
+        raise error.within((keyword,)) from None
+
+
+def _fill(component: nn.Module, keyword: str, declared: WeightFile, value: str) -> None:
+    kind, part = type(component).__name__, component.get_submodule(declared.module)
+    path = declared_path(part, keyword, value)
+    if declared.made_by and not os.path.exists(path):
+        raise CheckpointError(f"{path}: this file does not exist: {declared.made_by}")
+    file = read_checkpoint(path)
+    own, state = part.state_dict(), file.state(network=part)
     if declared.extra_keys:
-        own = part.state_dict()
         state = {k: v for k, v in state.items() if k in own}
         if not state:
-            raise CheckpointError(f"{value}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
-    if declared.partial and (unknown := [k for k in state if k not in part.state_dict()]):
-        raise CheckpointError(f"{value}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
-    try:
-        load_weights(part, state, strict=not declared.partial)
-    except CheckpointError as error:
-        raise CheckpointError(f"{value}, named by `{keyword}`: {str(error).removeprefix('the state dict: ')}") from None
+            raise CheckpointError(f"{path}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
+    if declared.partial and (unknown := [k for k in state if k not in own]):
+        raise CheckpointError(f"{path}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
+    load_weights(part, Checkpoint(file.path, {"params": state}), strict=not declared.partial)
 
 
 def declared_path(part: nn.Module, keyword: str, value: str) -> str | Path:
@@ -164,17 +188,43 @@ def fetched(published: PublishedFile, keyword: str) -> Path:
 
 
 def recognise(path: str | os.PathLike) -> tuple[str, dict[str, Any], Checkpoint]:
-    """Type and keywords of the network whose weights a file holds: from what it says, or from its keys and shapes."""
+    """Type and keywords of the network whose weights a file holds, and the file; see :func:`network_of`."""
     file = read_checkpoint(path)
+    return *network_of(file, file.state()), file
+
+
+def network_of(file: Checkpoint, state: State) -> tuple[str, dict[str, Any]]:
+    """Type and keywords of the network whose weights a file's `state` is: what the file says, held to the state's keys and
+    shapes; where it says nothing, what they tell.
+
+    Raises:
+        CheckpointError: the file says what cannot be, or is not so; or the weights are of no network that is known here
+    """
     if "type" in file.meta:
-        keywords = file.meta.get("keywords")
-        return file.meta["type"], keywords if isinstance(keywords, dict) else {}, file
-    found = recognise_state(file.state())
+        return _said(file, state)
+    found = recognise_state(state)
     if found is None:
-        raise CheckpointError(
-            f"{path}: its weights are of no network known here (keys such as {listed(list(file.state()), 3)})"
-        )
-    return *found, file
+        raise CheckpointError(f"{file.path}: its weights are of no network known here (keys such as {listed(list(state), 3)})")
+    return found
+
+
+def _said(file: Checkpoint, state: State) -> tuple[str, dict[str, Any]]:
+    """Type and keywords as the `meta` of a file says them, checked as those of an option file are."""
+    kind, keywords = file.meta["type"], file.meta.get("keywords") or {}
+    remedy = "take another file, or this one's weights without its `meta`, by which they are told then"
+    if not isinstance(keywords, Mapping):
+        raise CheckpointError(f"{file.path}: its `meta` has {keywords!r:.60} as `keywords`, not a mapping: {remedy}")
+    try:
+        network = ARCHS.build_unallocated({**keywords, "type": kind})
+    except OptionError as error:
+        raise CheckpointError(f"{file.path}: its `meta` says of itself what cannot be: {error.message}: {remedy}") from None
+    own, held = shapes_of(network.state_dict()), shapes_of(state)
+    if own != held:
+        missing, unexpected = [k for k in own if k not in held], [k for k in held if k not in own]
+        differing = [k for k in own if k in held and own[k] != held[k]]
+        what = _mismatch(network, state, missing, unexpected, differing)
+        raise CheckpointError(f"{file.path}: its `meta` says {kind}, but {what}: {remedy}")
+    return kind, dict(keywords)
 
 
 def recognise_state(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
@@ -222,7 +272,7 @@ def _read_safetensors(path: str | os.PathLike) -> dict[str, Any]:
             facts = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
         meta = json.loads(facts.get("meta", "{}"))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged or cut off, or no .safetensors file ({first_line(error)})") from None
     if facts.get("sha256", _digest(flat)) != _digest(flat):
         raise CheckpointError(f"{path}: damaged: the checksum in it is not that of its content")
@@ -263,11 +313,13 @@ def read_torch(path: str | os.PathLike, mapped: bool = False) -> Any:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except OSError:  # a seek to where the file has ended; its text says nothing of that
         raise CheckpointError(f"{path}: {size:,} bytes, damaged or cut off, or no checkpoint at all") from None
-    except Exception as error:  # bytes that are no checkpoint may raise anything at all
-        reason = first_line(error)
-        if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
-            reason = "it holds Python objects other than tensors, which could run code"
-        raise CheckpointError(f"{path}: {size:,} bytes, damaged or cut off, or no checkpoint at all ({reason})") from None
+    except Exception as error:  # bytes that are no checkpoint may raise anything at all, with words that help nobody
+        reason = ""
+        if isinstance(error, CheckpointError):
+            reason = f" ({error})"
+        elif isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
+            reason = " (it holds Python objects other than tensors, which could run code)"
+        raise CheckpointError(f"{path}: {size:,} bytes, damaged or cut off, or no checkpoint at all{reason}") from None
 
 
 def _verify(path: str | os.PathLike) -> None:

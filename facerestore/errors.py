@@ -33,7 +33,15 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """A file of weights or of a training state cannot be used."""
+    """A file of weights or of a training state cannot be used.  `path` is the option that names it, where one is known."""
+
+    def __init__(self, message: str, path: Path = ()):
+        super().__init__(f"{dotted(path)}: {message}" if path else message)
+        self.message, self.path = message, path
+
+    def within(self, prefix: Path) -> CheckpointError:
+        """The same error, seen from `len(prefix)` levels further up."""
+        return CheckpointError(self.message, prefix + self.path)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from facerestore.errors import OptionError, listed, nearest
+from facerestore.errors import CheckpointError, OptionError, first_line, listed, nearest
 
 T = TypeVar("T")
 REQUIRED = inspect.Parameter.empty
@@ -37,6 +38,7 @@ class WeightFile:
     extra_keys: bool = False  # whether the file may hold more than the part needs
     partial: bool = False  # whether the file may hold less than the part needs
     doc: str = "file of weights, or 'random'"
+    made_by: str = ""  # who lacks the file is told it
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,29 @@ class Registry:
         files = {k: keywords.pop(k) for k in weight_files(entry) if k in keywords}
         for parameter in parameters_of(entry):
             if parameter.part and keywords.get(parameter.name) is not None:
-                keywords[parameter.name] = parameter.part.registry.build(keywords[parameter.name], inherited, load_files)
+                keywords[parameter.name] = _build_part(parameter, keywords[parameter.name], inherited, load_files)
         if not inspect.isclass(entry):
             return functools.partial(entry, **keywords)
         component = entry(**keywords)
         if load_files:
             load_weight_files(component, files)
         return component
+
+    def build_unallocated(self, options: Mapping[str, Any], inherited: Mapping[str, Any] | None = None) -> nn.Module:
+        """The component without memory or weights.  OptionError for keywords that do not go together."""
+        try:
+            with torch.device("meta"):
+                return self.build(options, inherited, load_files=False)
+        except (RuntimeError, ArithmeticError, LookupError, MemoryError, ValueError, TypeError) as error:
+            reason = first_line(error)
+            raise OptionError(f"{options['type']} cannot be built with these keywords ({reason:.100})") from None
+
+
+def _build_part(parameter: Parameter, options: Mapping[str, Any], inherited: Mapping[str, Any] | None, load_files: bool) -> Any:
+    try:
+        return parameter.part.registry.build(options, inherited, load_files)
+    except CheckpointError as error:
+        raise error.within((parameter.name,)) from None
 
 
 ARCHS = Registry("network", "facerestore.archs")
@@ -169,6 +187,11 @@ Iteration = Annotated[int, msgspec.Meta(ge=0, le=NEVER, extra={"iterations": "af
 PixelTerm = Annotated[nn.Module, Part(LOSSES, kind="pixel")]  # (image, truth) -> term
 FeatureTerm = Annotated[nn.Module, Part(LOSSES, kind="feature")]  # (image, truth) -> (perceptual, style), None if left out
 AdversarialTerm = Annotated[nn.Module, Part(LOSSES, kind="adversarial")]  # (logits, target_is_real, is_disc) -> term
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes in a state dict, without batch norm's counters, which files from before torch 0.4.1 lack."""
+    return {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def weight_files(entry: Callable) -> dict[str, WeightFile]:

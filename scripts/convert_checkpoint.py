@@ -20,7 +20,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from facerestore.archs.conversion import BILINEAR_OF, CLEAN_OF, LR_MLP, ONLY_EQUALIZED, to_bilinear, to_clean, with_our_names
-from facerestore.checkpoint import SUFFIXES, Checkpoint, State, read_checkpoint, recognise_state, save_checkpoint
+from facerestore.checkpoint import (
+    SUFFIXES,
+    Checkpoint,
+    State,
+    network_of,
+    read_checkpoint,
+    refuse_no_numbers,
+    save_checkpoint,
+)
 from facerestore.errors import CheckpointError, listed
 from scripts.common import Parser, run
 
@@ -50,6 +58,10 @@ def convert(given: argparse.Namespace) -> None:
     file = read_checkpoint(given.input)
     converted = {name: one(file, state, given.to) for name, state in chosen(file, given.key).items()}
     kind, keywords, _ = next(iter(converted.values()))
+    if unlike := [name for name, (*about, _) in converted.items() if about != [kind, keywords]]:
+        raise CheckpointError(
+            f"{file.path}: its weights are not those of one network ({unlike[0]} has other keywords): convert each with --key"
+        )
     about = {key: value for key, value in file.meta.items() if key not in ("type", "keywords")}
     save_checkpoint(
         given.output, {k: state for k, (*_, state) in converted.items()}, about | {"type": kind, "keywords": keywords}
@@ -82,6 +94,7 @@ def chosen(file: Checkpoint, key: str | None) -> dict[str, State]:
 
 def one(file: Checkpoint, state: State, form: str) -> tuple[str, dict[str, Any], State]:
     """Type and keywords of the network whose weights come out, and the weights."""
+    refuse_no_numbers(state, str(file.path))
     state = with_our_names(state)
     kind, keywords = network_of(file, state)
     lr_mlp = keywords.get("lr_mlp", LR_MLP)
@@ -101,16 +114,6 @@ def one(file: Checkpoint, state: State, form: str) -> tuple[str, dict[str, Any],
             raise CheckpointError(f"{file.path}: {kind} is not the clean form of anything: {listed(list(BILINEAR_OF))} are")
         return BILINEAR_OF[kind], keywords, to_bilinear(state, kind, keywords, lr_mlp)
     return kind, keywords, state
-
-
-def network_of(file: Checkpoint, state: State) -> tuple[str, dict[str, Any]]:
-    if "type" in file.meta:
-        keywords = file.meta.get("keywords")
-        return file.meta["type"], keywords if isinstance(keywords, dict) else {}
-    found = recognise_state(state)
-    if found is None:
-        raise CheckpointError(f"{file.path}: its weights are of no network known here (keys such as {listed(list(state), 3)})")
-    return found
 
 
 def main(argv: list[str] | None = None) -> int:

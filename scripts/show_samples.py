@@ -59,7 +59,9 @@ def show(given: argparse.Namespace) -> None:
     options = load_options(given.opt, given.set)
     if given.data not in options.datasets:
         raise OptionError(f"{given.opt}: it has no data set {given.data!r}, only {listed(list(options.datasets)) or 'none'}")
-    dataset = build(options, given.data)
+    with options.naming("datasets", given.data):
+        dataset = build(options, given.data)
+        len(dataset)
     if given.replay:
         keys = [SampleKey(find(dataset, given.replay[0]), int(given.replay[1]), given.repeat)]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -107,6 +108,49 @@ class Payload:
         return (setattr, (Payload, "ran", True))
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, wrong):
+    state = network(1).state_dict()
+    state["conv_last.bias"][0] = wrong
+    torch.save({"params": state}, tmp_path / "x.pth")
+    assert r"x.pth: its conv_last.bias holds values that are no numbers" in refusal(network(), tmp_path / "x.pth")
+    assert "its params.conv_last.bias holds" in refusal(network(), tmp_path / "x.pth", key="params")
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"type": ["x"]}, r"its `meta` says of itself what cannot be: there is no network called \['x'\]"),
+        ({"type": "MSRResNets"}, "no network called 'MSRResNets' \\(did you mean 'MSRResNet'"),
+        ({"type": "MSRResNet", "keywords": {"foo": 1}}, "MSRResNet has no option `foo`"),
+        ({"type": "MSRResNet", "keywords": [1]}, r"has \[1\] as `keywords`, not a mapping"),
+        ({"type": "MSRResNet", "keywords": {"num_feat": "a"}}, "`num_feat` must be a whole number, not 'a'"),
+        ({"type": "MSRResNet", "keywords": {"num_feat": 8}}, "says MSRResNet, but these are weights of MSRResNet.*num_feat=4"),
+        ({"type": "SRResNet"}, "its `meta` says SRResNet, but these are weights of MSRResNet"),
+        ({"type": "StyleGAN2Generator", "keywords": {"out_size": 48}}, "cannot be.*out_size"),
+        ({"type": "StyleGAN2Generator"}, "StyleGAN2Generator needs `out_size`"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_held_to_its_weights(tmp_path, meta, said):
+    save_checkpoint(tmp_path / "x.pth", {"params": network().state_dict()}, meta)
+    with pytest.raises(CheckpointError, match=f"x.pth: .*{said}"):
+        recognise(tmp_path / "x.pth")
+
+
+def test_a_meta_that_is_nested_deeply(tmp_path):
+    deep = "[" * 200_000 + "]" * 200_000
+    safetensors.torch.save_file({"params.a": torch.zeros(1)}, tmp_path / "x.safetensors", {"meta": deep})
+    assert "damaged or cut off" in refusal(network(), tmp_path / "x.safetensors")
+
+
+def test_a_decoder_without_its_mapping_network_is_not_recognised():
+    keywords = {"out_size": 16, "num_style_feat": 16, "num_mlp": 1, "narrow": 1 / 32}
+    for kind in ("StyleGAN2Generator", "StyleGAN2GeneratorClean"):
+        state = build_network({"type": kind, **keywords}).state_dict()
+        assert recognise_state(state)[1]["num_mlp"] == 1
+        assert recognise_state({k: v for k, v in state.items() if not k.startswith("style_mlp")}) is None
+
+
 def test_code_in_a_file_is_not_run(tmp_path):
     (tmp_path / "x.pth").write_bytes(pickle.dumps({"params": Payload()}, protocol=2))
     torch.save({"params": Payload()}, tmp_path / "y.pth")
@@ -118,7 +162,12 @@ def test_code_in_a_file_is_not_run(tmp_path):
 def test_what_is_no_checkpoint(tmp_path):
     assert "does not exist" in refusal(network(), tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("hello")
-    assert "no checkpoint at all" in refusal(network(), tmp_path / "text.pth")
+    assert refusal(network(), tmp_path / "text.pth").endswith("5 bytes, damaged or cut off, or no checkpoint at all")
+    torch.save({}, tmp_path / "nothing.pth")
+    assert refusal(network(), tmp_path / "nothing.pth").endswith("no weights in it (it is empty)")
+    torch.save(network().state_dict(), tmp_path / "cut.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:-50])
+    assert refusal(network(), tmp_path / "cut.pth").endswith("bytes, damaged or cut off, or no checkpoint at all")
     torch.save([1, 2], tmp_path / "list.pth")
     assert "not weights by name" in refusal(network(), tmp_path / "list.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
@@ -168,6 +217,9 @@ def test_declared_files_fill_their_part_and_may_hold_more(tmp_path):
     torch.save({"other": torch.ones(1)}, tmp_path / "y.pth")
     with pytest.raises(CheckpointError, match="none of the weights"):
         load_declared_weights(component, "weights", declared, str(tmp_path / "y.pth"))
+    made = WeightFile(module="part", made_by="a training makes it")
+    with pytest.raises(CheckpointError, match=r"^weights: none\.pth: this file does not exist: a training makes it$"):
+        load_declared_weights(component, "weights", made, "none.pth")
 
 
 def test_torchvision_weights_are_looked_for_in_the_cache_and_asked_for_by_name(tmp_path, monkeypatch):

@@ -97,7 +97,11 @@ class GFPGAN(Generator):
     input_range = output_range = (-1.0, 1.0)
     draws_noise = True
     weight_files = {
-        "decoder_load_path": WeightFile(DECODER, doc="file of the StyleGAN2 generator that becomes the decoder, or 'random'")
+        "decoder_load_path": WeightFile(
+            DECODER,
+            doc="file of the StyleGAN2 generator that becomes the decoder, or 'random'",
+            made_by="a training of StyleGAN2 makes it, such as options/stylegan2_ffhq_512.yml or options/faces64_stylegan2.yml",
+        )
     }
 
     def __init__(

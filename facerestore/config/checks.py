@@ -22,7 +22,6 @@ from facerestore.registry import (
     MODELS,
     SCHEDULES,
     Parameter,
-    Registry,
     bind,
     parameters_of,
     refuse_misfit,
@@ -118,19 +117,9 @@ def _names(section: type) -> list[str]:
     return [p.name for p in schema.own_fields(section)]
 
 
-def build_unallocated(registry: Registry, component: dict[str, Any], options: Options) -> nn.Module:
-    """The component without memory or weights.  Keywords that do not go together come to light."""
-    try:
-        with torch.device("meta"):
-            return registry.build(component, options.inherited, load_files=False)
-    except (RuntimeError, OverflowError, MemoryError, ValueError, TypeError) as error:
-        reason = first_line(error)
-        raise OptionError(f"{component['type']} cannot be built with these keywords ({reason:.100})") from None
-
-
 def _check_network(key: str, network: NetworkOptions, options: Options) -> None:
     _at((key,), ARCHS.check, network.component, options.inherited, _names(NetworkOptions))
-    built = _at((key,), build_unallocated, ARCHS, network.component, options)
+    built = _at((key,), ARCHS.build_unallocated, network.component, options.inherited)
     scale = getattr(built, "upscale", None)
     if None not in (scale, options.scale) and scale != options.scale:
         raise OptionError(f"{network.type} enlarges {scale} times, but `scale` of this file is {options.scale}", (key,))
@@ -186,7 +175,7 @@ def _check_together(method: type[Method], options: Options) -> None:
     if data:
         built = DATASETS.build(data.component, options.inherited_by_data)
         held = built.provides | built.label_shapes().keys()
-    networks = {key: build_unallocated(ARCHS, network.component, options) for key, network in options.networks.items()}
+    networks = {key: ARCHS.build_unallocated(network.component, options.inherited) for key, network in options.networks.items()}
     method.check(networks, {k: v for k, v in options.method.items() if v is not None}, held)
 
 
@@ -242,7 +231,7 @@ def has_weights(key: str, network: NetworkOptions, options: Options) -> bool:
 
 def _check_loss(parameter: Parameter, component: dict[str, Any], options: Options) -> None:
     """A loss of a method: what it is built with, and what it needs of networks beyond a picture or logits."""
-    build_unallocated(parameter.part.registry, component, options)
+    parameter.part.registry.build_unallocated(component, options.inherited)
     if component.get("reduction") == "none":
         raise OptionError("a training minimises one number: the reduction is mean or sum", ("reduction",))
     for key, fields in getattr(LOSSES.get(component["type"]), "needs", {}).items():
@@ -334,7 +323,7 @@ def _check_slices(options: Options) -> list[str]:
 
 
 def _has_batch_statistics(network: NetworkOptions, options: Options) -> bool:
-    built = build_unallocated(ARCHS, network.component, options)
+    built = ARCHS.build_unallocated(network.component, options.inherited)
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in built.modules())
 
 
@@ -342,7 +331,7 @@ def _speed_notes(method: type[Method], options: Options) -> list[str]:
     train, notes = options.train, []
     if train.compile:
         for key, network in options.networks.items():
-            built = build_unallocated(ARCHS, network.component, options)
+            built = ARCHS.build_unallocated(network.component, options.inherited)
             if reason := why_not_compiled(schema.net_of(key), built, method):
                 notes.append(f"{key} is not compiled: {reason}")
     return notes

@@ -139,7 +139,7 @@ def _property(p: Parameter, whole: bool) -> Json:
         registry = p.part.registry
         fitting = [n for n in registry.names() if p.part.kind in (None, getattr(registry.get(n), "kind", None))]
         found = _choice(registry.kind, fitting, whole)
-        found = found if p.required or (registry is ARCHS and whole) else _or_null(found)
+        found = found if p.required else _or_null(found)
     else:
         found = _draft7(msgspec.json.schema(p.hint)) | _named_keys(p.hint)
     default = {} if p.required or p.part else {"default": msgspec.to_builtins(p.default)}

@@ -50,13 +50,15 @@ def _options(tree: Tree) -> schema.Options:
     if "model_type" in data:  # first of all: other keys may be those of a method that is not here
         _method_exists(data["model_type"])
     networks = {k: data.pop(k) for k in list(data) if k.startswith("network_")}
+    left_out = {k for k in known_networks() if k in networks and networks[k] is None}  # `network_identity: ~`
+    networks = {k: section for k, section in networks.items() if k not in left_out}
     given = {k: data.pop(k) for k in SECTIONS if k in data}
     refuse_unknown(
         data, {*SECTIONS, "network_g", "network_d", *(p.name for p in schema.own_fields(schema.Options))}, "an option file"
     )
     top = bind(schema.own_fields(schema.Options), data, "an option file")
     _refuse_no_file_name(top["name"], ("name",))
-    paths, absent = _without_absent(_mapping(given, "path"), networks)
+    paths, absent = _without_absent(_mapping(given, "path"), networks, left_out)
     return schema.Options(
         **top,
         networks={k: _split(schema.NetworkOptions, v, (k,)) for k, v in networks.items()},
@@ -69,6 +71,7 @@ def _options(tree: Tree) -> schema.Options:
         notes=(*notes, *absent),
         source=tree.source,
         raw=tree.data,
+        tree=tree,
     )
 
 
@@ -205,11 +208,15 @@ def _method_exists(name: Any) -> None:
         raise OptionError(error.message, ("model_type",)) from None
 
 
-def _without_absent(data: Mapping[str, Any], networks: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+def _without_absent(
+    data: Mapping[str, Any], networks: Collection[str], left_out: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
     """`path` without keys of networks that other methods have and this file has not, and a note for each: published files
-    carry `strict_load_d` where there is no `network_d`.  One that names a file is a mistake, and stays to be refused."""
+    carry `strict_load_d` where there is no `network_d`.  One that names a file is a mistake, and stays to be refused (but
+    where the network was left out by `~`, which the file below did not know)."""
     absent = known_networks() - set(networks)
-    idle = {k for network in absent for k in schema.path_keys(network) if k in data and not _names_a_file(k, data[k])}
+    keys = {k: network for network in absent for k in schema.path_keys(network) if k in data}
+    idle = {k for k, network in keys.items() if network in left_out or not _names_a_file(k, data[k])}
     notes = [f"`path.{key}` is not read: this file has no such network" for key in data if key in idle]
     return {k: v for k, v in data.items() if k not in idle}, notes
 

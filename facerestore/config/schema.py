@@ -6,12 +6,15 @@ Networks, data sets, losses, metrics and methods are not here: their constructor
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from facerestore.config.tree import Tree
+from facerestore.errors import CheckpointError, DataError
 from facerestore.registry import NEVER, Iteration, Parameter, Period, parameters_of
 
 # Upper bounds lie far beyond what is used: they catch a slip of the hand.
@@ -289,6 +292,17 @@ class Options:
     training_notes: tuple[str, ...] = derived(tuple)  # those among them that mean nothing to a test
     source: str | None = derived(lambda: None)  # the file, where it was one
     raw: dict[str, Any] = derived()  # the tree as it was read, base files and overrides in it
+    tree: Tree = derived(lambda: Tree({}))  # the same, with the places of its keys
+
+    @contextmanager
+    def naming(self, *path: str | int) -> Iterator[None]:
+        """What is wrong with a file of weights or with data inside is told with the option at `path`, and where it stands."""
+        try:
+            yield
+        except CheckpointError as error:
+            raise CheckpointError(self.tree.sentence(error.message, path + error.path)) from None
+        except DataError as error:
+            raise type(error)(self.tree.sentence(str(error), path)) from None
 
     def to_test(self) -> Options:
         """Of a training's file, what testing needs: no losses, no optimizers, and nothing is said of them."""

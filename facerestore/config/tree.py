@@ -82,8 +82,12 @@ class Tree:
 
     def located(self, error: OptionError) -> OptionError:
         """The error with file, line and the key's full path in its sentence."""
-        key = f"{errors.dotted(error.path)}: " if error.path else ""
-        return OptionError(f"{self.place(error.path)}: {key}{error.message}{self._left_over(error.path)}", error.path)
+        return OptionError(self.sentence(error.message + self._left_over(error.path), error.path), error.path)
+
+    def sentence(self, message: str, path: errors.Path) -> str:
+        """A message about the option at `path`, after its place and name."""
+        key = f"{errors.dotted(path)}: " if path else ""
+        return f"{self.place(path)}: {key}{message}"
 
     def _left_over(self, path: errors.Path) -> str:
         """What to do where a key is wrong because --set has changed the class of its section."""

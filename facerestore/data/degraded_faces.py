@@ -6,6 +6,7 @@ the ground truth and of it.  So any sample can be replayed, printed and tested.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,7 @@ from facerestore.data.image_io import PictureError
 from facerestore.data.latents import Latents, read_latents
 from facerestore.data.storage import IOBackend, Pictures
 from facerestore.data.tables import OnMissing
-from facerestore.errors import OptionError
+from facerestore.errors import DataError, OptionError
 from facerestore.registry import DATASETS
 
 Side = Annotated[int, Meta(ge=8, le=8192)]
@@ -180,7 +181,12 @@ class DegradedFaces(PictureDataset):
     def components(self) -> Components | None:
         if not self.crop_components or isinstance(self.gt.storage, Drawn):
             return None
-        components = read_components(self.component_path, "component_path").select(self.gt.names, self.on_missing)
+        pictures = self.gt.names
+        if not os.path.exists(self.component_path):
+            raise DataError(
+                f"file {self.component_path}, named by `component_path`, does not exist: scripts/prepare_landmarks.py makes one"
+            )
+        components = read_components(self.component_path, "component_path").select(pictures, self.on_missing)
         return components.measured_on(self.side)
 
     def picture_shapes(self) -> dict[str, tuple[int, int]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from facerestore.data.components import BEYOND, NEEDED, Parts, read_components
+from facerestore.data.components import BEYOND, LARGEST, NEEDED, Parts, read_components
 from facerestore.data.image_io import PictureError
 from facerestore.data.tables import match_names, shown
 from facerestore.errors import DataError, listed
@@ -67,9 +67,24 @@ def refuse_outside(parts: Parts, side: int, where: str) -> None:
     for part, (x, y, half) in parts.items():
         if min(x, y) < -BEYOND * side or max(x, y) > (1 + BEYOND) * side or half > side:
             raise PictureError(
-                f"{where} has its {part.replace('_', ' ')} at {x:.0f}, {y:.0f}, outside of a picture of {side}x{side}: "
+                f"{where} has its {part.replace('_', ' ')} at {x:.6g}, {y:.6g}, outside of a picture of {side}x{side}: "
                 "correct it, or say with --measured-on how large the pictures were"
             )
+
+
+def refuse_implausible(parts: Parts, side: int, where: str) -> None:
+    """PictureError where parts cannot be those of a face that fills its picture."""
+    left, right = parts["left_eye"][0], parts["right_eye"][0]
+    if left >= right:
+        raise PictureError(
+            f"{where} has its left eye at x = {left:.6g}, not left of the right one at {right:.6g} (left is as seen in the "
+            "picture): correct it, or leave it out"
+        )
+    if all(max(x, y) < side / 2 for x, y, _ in parts.values()):
+        raise PictureError(
+            f"{where} has all parts of its face in the upper left quarter of a picture of {side}x{side}: say with "
+            "--measured-on how large the pictures were, or leave it out"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +102,14 @@ class Labels:
     size: int | None = None
 
     def parts(self, name: str, side: int) -> dict[str, tuple[float, float, float]]:
-        """The parts of entry `name` in its picture, whose side is `side`."""
+        """The parts of entry `name` in its picture, whose side is `side`; PictureError where they cannot be there."""
         measured = self.size or side
         entry = self.entries[name]
         found = parts_of(entry, measured) if isinstance(entry, np.ndarray) else entry
         found = resized(found, side / measured)
-        refuse_outside(found, side, f"{self.source}: {name!r:.80}")
+        where = f"{self.source}: {name!r:.80}"
+        refuse_outside(found, side, where)
+        refuse_implausible(found, side, where)
         return found
 
     def match(self, pictures: list[str]) -> dict[str, str]:
@@ -150,14 +167,21 @@ def _ffhq(content: Mapping[str, Any], source: str) -> Labels:
         if not isinstance(image, Mapping) or "face_landmarks" not in image:
             raise DataError(f"{source}, has no `face_landmarks` for picture {name!r:.80}: take FFHQ's whole file")
         entries[name] = _points(image["face_landmarks"], name, source)
-        sizes.add(tuple(image.get("pixel_size", (1024, 1024))))
-    if len(sizes) > 1 or not _is_square(next(iter(sizes))):
+        size = image.get("pixel_size", [1024, 1024])
+        if not isinstance(size, list) or len(size) != 2 or size[0] != size[1] or not _is_side(size[0]):
+            raise DataError(
+                f"{source}, has {shown(size)} as `pixel_size` of picture {name!r:.80}: squares of one size are expected, "
+                "[SIDE, SIDE]"
+            )
+        sizes.add(size[0])
+    if len(sizes) > 1:
         raise DataError(f"{source}, has pictures of the sizes {shown(sorted(sizes))}: squares of one size are expected")
-    return Labels(source, entries, next(iter(sizes))[0])
+    return Labels(source, entries, sizes.pop())
 
 
-def _is_square(size: tuple) -> bool:
-    return len(size) == 2 and size[0] == size[1] and isinstance(size[0], int) and size[0] > 0
+def _is_side(value: Any) -> bool:
+    """Whether it can be the side of a picture, in pixels."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
 def _parts(path: str, key: str, source: str) -> Labels:
@@ -167,14 +191,13 @@ def _parts(path: str, key: str, source: str) -> Labels:
 
 def _points(entry: Any, name: str, source: str) -> np.ndarray:
     """(5, 2) or (68, 2), float64."""
-    if isinstance(entry, Mapping):
+    while isinstance(entry, Mapping):
         inner = next((entry[k] for k in ("landmarks68", "landmarks", "points5") if k in entry), None)
-        if inner is not None:
-            return _points(inner, name, source)
-        entry = [entry[k] for k in FIVE if k in entry]
+        entry = [entry[k] for k in FIVE if k in entry] if inner is None else inner
     try:
-        points = np.array(entry, np.float64)
-    except (ValueError, TypeError):  # lists of several lengths, words
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for point in entry for v in point)
+        points = np.array(entry, np.float64) if numbers else np.empty(0)
+    except (ValueError, TypeError, OverflowError):  # lists of several lengths, numbers of hundreds of digits
         points = np.empty(0)
     if points.shape not in ((5, 2), (68, 2)) or not np.isfinite(points).all():
         raise DataError(
@@ -187,8 +210,16 @@ def _points(entry: Any, name: str, source: str) -> np.ndarray:
 def _drawn_size(path: str) -> int | None:
     """What size the synthetic faces beside `labels.jsonl` were drawn at; None where nothing says it."""
     file = Path(path).with_name(SYNTHETIC_SIZE)
-    size = _json(file.read_text(), f"file {file}").get("size") if file.exists() else None
-    return size if isinstance(size, int) else None
+    if not file.exists():
+        return None
+    source = f"file {file}, which stands beside the labels"
+    settings = _json(_read_text(str(file), source), source)
+    if not isinstance(settings, Mapping) or not _is_side(settings.get("size", 1)):
+        raise DataError(
+            f"{source}, does not say what `size` the faces were drawn at, a number of pixels from 1 to {LARGEST}: correct it, "
+            "or move it away"
+        )
+    return settings.get("size")
 
 
 def _read_text(path: str, source: str) -> str:

@@ -71,9 +71,10 @@ def build_networks(options: Options) -> dict[str, nn.Module]:
         else:
             networks[key] = _initialised(key, section, options)
         if path := options.path.pretrain.get(key):
-            file = read_checkpoint(path)
-            strict = options.path.strict_load.get(key, True)
-            load_weights(networks[key], file, _param_key(key, file, options), strict)
+            with options.naming("path", f"pretrain_{key}"):
+                file = read_checkpoint(path)
+                strict = options.path.strict_load.get(key, True)
+                load_weights(networks[key], file, _param_key(key, file, options), strict)
     return {key: networks[key] for key in options.networks}
 
 
@@ -88,9 +89,11 @@ def is_copy(section: NetworkOptions) -> bool:
 
 def _initialised(key: str, section: NetworkOptions, options: Options) -> nn.Module:
     network = drawn_network(key, section, options)
-    load_weight_files(network, section.component)
+    with options.naming(key):
+        load_weight_files(network, section.component)
     if section.weights and section.weights != "random":
-        load_weights(network, section.weights)
+        with options.naming(key, "weights"):
+            load_weights(network, section.weights)
     return network
 
 
@@ -127,7 +130,7 @@ def build_losses(options: Options, world: World) -> dict[str, nn.Module]:
     for parameter in parameters_of(MODELS.get(options.model_type)):
         given = options.method.get(parameter.name)
         if parameter.part and parameter.part.registry is not ARCHS and given is not None:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), options.naming("train", parameter.name):
                 torch.manual_seed(seed_of(options.manual_seed, parameter.name))
                 losses[parameter.name] = parameter.part.registry.build(given, options.inherited).to(world.device)
     return losses

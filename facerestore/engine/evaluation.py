@@ -434,15 +434,21 @@ def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tu
     chosen = {k: section for k, section in options.datasets.items() if k.startswith(prefixes)}
     sets = {k: (section, dataset_of(section, options)) for k, section in chosen.items()}
     refuse_without_domains(options, [dataset for _, dataset in sets.values()])
-    for section, dataset in sets.values():
-        others = other_results(section, dataset)
-        refuse_unfit(others, dataset)
-        note_surplus(others, dataset)
-        if section.protocol:
-            root = section.component.get("dataroot_lq") or section.component.get("dataroot_gt")
-            names = [dataset.name(i) for i in range(len(dataset))]
-            refuse_other_pictures(named_protocol(section.protocol), names, root)
+    for key, (section, dataset) in sets.items():
+        with options.naming("datasets", key):
+            _look_at(section, dataset)
     return sets
+
+
+def _look_at(section: DatasetOptions, dataset: FaceDataset) -> None:
+    """Refuse a data set whose pictures, or other programs' results of them, are not there or not what they should be."""
+    names = [dataset.name(i) for i in range(len(dataset))]
+    others = other_results(section, dataset)
+    refuse_unfit(others, dataset)
+    note_surplus(others, dataset)
+    if section.protocol:
+        root = section.component.get("dataroot_lq") or section.component.get("dataroot_gt")
+        refuse_other_pictures(named_protocol(section.protocol), names, root)
 
 
 def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:

@@ -47,7 +47,7 @@ def build_metrics(options: Options, world: World) -> dict[str, AnyMetric]:
     """
     metrics = {}
     for name, section in options.val.metrics.items():
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), options.naming("val", "metrics", name):
             torch.manual_seed(seed_of(options.manual_seed, "metric", name))  # of random weights
             metric = build_metric(section.component)
         metrics[name] = metric.to(world.device) if isinstance(metric, nn.Module) else metric

@@ -108,8 +108,8 @@ def open_data(options: Options) -> tuple[FaceDataset, Validation]:
     require_wandb(options.logger)
     dataset = dataset_of(options.datasets["train"], options)
     validation = evaluation_sets(options, ("val",))
-    for data in (dataset, *(d for _, d in validation.values())):
-        len(data)
+    with options.naming("datasets", "train"):
+        len(dataset)
     return dataset, validation
 
 

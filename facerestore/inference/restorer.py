@@ -132,10 +132,7 @@ class Restorer:
 def _rebuilt(weights: str | os.PathLike, key: str | None) -> tuple[nn.Module, Checkpoint]:
     """The network of a file, filled; CheckpointError where it is not one from picture to picture."""
     kind, keywords, file = recognise(weights)
-    try:
-        network = build_network({"type": kind, **keywords})
-    except OptionError as error:
-        raise CheckpointError(f"{weights}: says of itself what cannot be: {error}") from None
+    network = build_network({"type": kind, **keywords})
     if "image" not in network.offers:
         raise CheckpointError(f"{weights}: holds a {kind}, which makes no picture: give the generator's file")
     if network.takes != ("picture",):

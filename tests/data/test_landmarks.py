@@ -26,7 +26,10 @@ FACE = {
 
 
 def points68(seed: int = 0, side: int = 128) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(0.2, 0.8, (68, 2)) * side
+    """Drawn by chance, but the left eye's left of the right one's."""
+    points = np.random.default_rng(seed).uniform(0.2, 0.8, (68, 2)) * side
+    points[36:48] = points[36:48][np.argsort(points[36:48, 0])]
+    return points
 
 
 def write(path, content) -> str:
@@ -85,8 +88,8 @@ def test_five_points_in_any_form(tmp_path, entry):
     labels = read_labels(write(tmp_path / "l.json", {"a.jpg": entry}), "--landmarks")
     assert labels.size is None and labels.match(["a"]) == {"a": "a.jpg"}
     assert labels.parts("a.jpg", 128)["mouth"] == pytest.approx((65, 102, np.hypot(40, 4) / 2))
-    measured = read_labels(str(tmp_path / "l.json"), "--landmarks", size=256)
-    assert measured.parts("a.jpg", 128)["left_eye"][0] == pytest.approx(40.5 / 2 - 0.5)
+    measured = read_labels(str(tmp_path / "l.json"), "--landmarks", size=160)
+    assert measured.parts("a.jpg", 128)["left_eye"][0] == pytest.approx(40.5 * 0.8 - 0.5)
 
 
 def test_68_points_and_the_synthetic_faces_labels(tmp_path):
@@ -112,6 +115,12 @@ def test_parts_are_taken_as_they_are(tmp_path, name):
     assert labels.parts("00001", 128)["mouth"] == pytest.approx((50, 90, 20))
 
 
+def ffhq(size) -> dict:
+    """Two entries of FFHQ's file, the second one of this `pixel_size`."""
+    points = points68().tolist()
+    return {str(i): {"image": {"pixel_size": s, "face_landmarks": points}} for i, s in enumerate(([128, 128], size))}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -123,6 +132,15 @@ def test_parts_are_taken_as_they_are(tmp_path, name):
         ("a.json", {"x": [[1, float("nan")]] * 5}, "no landmarks that are known here"),
         ("a.json", {"0": {"image": {"pixel_size": [9, 9]}}}, "no `face_landmarks` for picture '0'"),
         ("a.json", {"0": {"image": {"pixel_size": [9, 8], "face_landmarks": [[1, 2]] * 68}}}, "squares of one size"),
+        ("a.json", {"x": [[1, 10**400]] * 5}, "no landmarks that are known here for picture 'x'"),
+        ("a.json", {"x": [[1, True]] * 5}, "no landmarks that are known here for picture 'x'"),
+        ("a.json", {"x": [["1", "2"]] * 5}, "no landmarks that are known here for picture 'x'"),
+        ("a.json", {"x": 5}, "no landmarks that are known here for picture 'x'"),
+        ("a.json", ffhq(5), "has 5 as `pixel_size` of picture '1': squares of one size"),
+        ("a.json", ffhq(None), "has None as `pixel_size` of picture '1'"),
+        ("a.json", ffhq([[1], [2]]), r"has \[\[1\], \[2\]\] as `pixel_size` of picture '1'"),
+        ("a.json", ffhq(["a", "a"]), r"has \['a', 'a'\] as `pixel_size` of picture '1'"),
+        ("a.json", ffhq([64, 64]), r"has pictures of the sizes \[64, 128\]"),
         ("a.jsonl", "[1]\n", "holds no labels"),
         ("a.jsonl", '{"file": "x"}\n', "no landmarks that are known here for picture 'x'"),
     ],
@@ -138,6 +156,32 @@ def test_landmarks_outside_of_their_picture_are_refused(tmp_path):
         labels.parts("a", 128)
     with pytest.raises(DataError, match="no landmarks of 1 of the 2 pictures: b"):
         labels.match(["a", "b"])
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"\xff\xfe", b'{"size": 0}', b'{"size": true}', b'{"size": "128"}', b"{"])
+def test_wrong_settings_beside_the_labels_are_refused(tmp_path, content):
+    line = {"file": "a.png", "landmarks68": points68().tolist()}
+    path = write(tmp_path / "labels.jsonl", json.dumps(line))
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"settings\.json, which stands beside the labels, (cannot be read|is no JSON|does not say)"
+    ):
+        read_labels(path, "--landmarks")
+
+
+@pytest.mark.parametrize(
+    ("entry", "size", "message"),
+    [
+        ([[60, 60]] * 5, None, "left eye at x = 60, not left of the right one at 60"),
+        (FACE | {"left_eye": FACE["right_eye"], "right_eye": FACE["left_eye"]}, None, "left eye at x = 88, not left"),
+        (FACE, 512, "all parts of its face in the upper left quarter of a picture of 128x128: say with --measured-on"),
+        ([[1e300, 60]] * 5, None, r"left eye at 1e\+300, 60, outside"),
+    ],
+)
+def test_landmarks_that_cannot_be_a_faces_are_refused(tmp_path, entry, size, message):
+    labels = read_labels(write(tmp_path / "l.json", {"a": entry}), "--landmarks", size)
+    with pytest.raises(PictureError, match=f"l.json, named by `--landmarks`: 'a' has .*{message}"):
+        labels.parts("a", 128)
 
 
 class Yunet:

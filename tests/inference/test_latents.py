@@ -16,6 +16,7 @@ from facerestore.data.latents import read_latents
 from facerestore.inference import latents
 from scripts import generate_latent_gt
 from tests import parity
+from tests.archs import small
 from tests.data.pictures import folder, truncate
 
 VQGAN = {"type": "VQAutoEncoder", "img_size": 16, "nf": 32, "ch_mult": [1, 1], "res_blocks": 1, "attn_resolutions": [],
@@ -123,6 +124,6 @@ def test_bad_input_is_one_sentence(place, tmp_path, capsys):
     assert generate("--skip-bad") == 0
     out = capsys.readouterr().out
     assert "wide.png is 32x16, others are 16x16 (left out)" in out and "codes of 4 pictures" in out
-    save_checkpoint("vqgan.pth", {"params": {"x": torch.zeros(1)}}, {"type": "MSRResNet", "keywords": {}})
+    save_checkpoint("vqgan.pth", {"params": small.build("MSRResNet").state_dict()}, {})
     assert generate() == 2
     assert "holds a MSRResNet: give the VQAutoEncoder of stage I" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from facerestore.config import load_options
 from facerestore.data.loader import training_loader
 from facerestore.engine import build_model
 from facerestore.engine.evaluation import dataset_of
+from facerestore.engine.trainer import open_data
 from facerestore.errors import CheckpointError, DataError, OptionError
 from facerestore.models.gfpgan import crop_side, pyramid_names
 from tests.engine.runs import DEBUG
@@ -121,6 +122,23 @@ def test_a_weight_of_nothing_is_refused():
         load_options(DEBUG / "gfpgan_v1_simple.yml", ["train.identity_weight=10"])
 
 
+def test_networks_can_be_left_out(tmp_path):
+    """As a file with `base:` leaves out what the one below it has."""
+    assert {"network_identity", "network_d_mouth"} <= load_options(WHOLE).networks.keys()
+    more = "train: {identity_weight: 0}\npath: {pretrain_network_g: ~}\n"
+    (tmp_path / "run.yml").write_text(f"base: {WHOLE.resolve()}\nnetwork_identity: ~\n{more}")
+    for options in (
+        load_options(tmp_path / "run.yml", ["path.pretrain_network_identity=face.pth"]),
+        load_options(WHOLE, ["network_identity=~", "train.identity_weight=0", "path.pretrain_network_identity=face.pth"]),
+    ):
+        assert "network_identity" not in options.networks and not options.path.pretrain
+        assert "`path.pretrain_network_identity` is not read: this file has no such network" in options.notes
+    with pytest.raises(OptionError, match="GFPGANModel needs `network_g`"):
+        load_options(WHOLE, ["network_g=~"])
+    with pytest.raises(OptionError, match="network_identiti: must be a section with a `type`, not None"):
+        load_options(WHOLE, ["network_identiti=~"])
+
+
 def test_a_decoder_of_another_size(tmp_path):
     small = ["network_g.out_size=32", "network_d.out_size=32", "datasets.train.out_size=32", "datasets.val.out_size=32"]
     decoder = build_model(load_options(WHOLE, [NO_FEATURES, *small])).networks["net_g"].stylegan_decoder
@@ -131,12 +149,34 @@ def test_a_decoder_of_another_size(tmp_path):
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(CheckpointError, match=r"vgg\.pth"):
-        build_model(load_options(WHOLE, [f"train.perceptual_opt.weights={tmp_path / 'vgg.pth'}"]))
+    missing = {
+        "train.perceptual_opt.weights": "this file does not exist",
+        "path.pretrain_network_g": "this file does not exist",
+        "network_g.decoder_load_path": "this file does not exist: a training of StyleGAN2 makes it, such as options/styleg",
+        "network_g.weights": "this file does not exist",
+    }
+    for key, reason in missing.items():
+        without = [] if "perceptual" in key else [NO_FEATURES]
+        with pytest.raises(CheckpointError) as error:
+            build_model(load_options(WHOLE, [*without, f"{key}=none.pth"]))
+        assert f"--set {key}=none.pth: {key}: none.pth: {reason}" in str(error.value)
+    text = WHOLE.read_text().replace("base: ..", f"base: {WHOLE.resolve().parents[1]}")
+    text = text.replace("decoder_load_path: random", "decoder_load_path: none.pth")
+    (tmp_path / "run.yml").write_text(text)
+    line = next(i for i, words in enumerate(text.splitlines(), 1) if "none.pth" in words)
+    with pytest.raises(CheckpointError, match=rf"run\.yml:{line}: network_g\.decoder_load_path: none\.pth"):
+        build_model(load_options(tmp_path / "run.yml"))
+    nowhere = ["datasets.train.io_backend=~", "datasets.train.dataroot_gt=none", "datasets.train.component_path=none.pth"]
+    with pytest.raises(DataError, match=r"gfpgan_v1\.yml:\d+: datasets\.train: folder none, named by `dataroot_gt`, does not"):
+        open_data(load_options(WHOLE, nowhere))
+    with pytest.raises(DataError, match=r"datasets\.val: folder none, named by `dataroot_gt`, does not exist"):
+        open_data(load_options(WHOLE, ["datasets.val.io_backend=~", "datasets.val.dataroot_gt=none"]))
     options = load_options(
         WHOLE,
         ["datasets.train.io_backend=~", f"datasets.train.dataroot_gt={tmp_path}", "datasets.train.component_path=none.pth"],
     )
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"none\.pth, named by `component_path`"):
+    with pytest.raises(
+        DataError, match=r"none\.pth, named by `component_path`, does not exist: scripts/prepare_landmarks\.py makes"
+    ):
         len(dataset_of(options.datasets["train"], options))

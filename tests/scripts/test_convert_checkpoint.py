@@ -107,6 +107,41 @@ def test_what_cannot_be_converted(tmp_path, content, arguments, message, capsys)
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("meta", "form", "message"),
+    [
+        ({"type": "GFPGANv1", "keywords": KEYWORDS}, "clean", "its `meta` says GFPGANv1, but these are weights of"),
+        ({"type": "GFPGANv1Clean", "keywords": {**KEYWORDS, "out_size": 48}}, "original", "out_size"),
+        ({"type": "GFPGANv1Clean", "keywords": {**KEYWORDS, "out_size": 32}}, "original", "its `meta` says GFPGANv1Clean, but"),
+        ({"type": "GFPGANv1Clean"}, "original", "needs `out_size`"),
+        ({"type": ["x"]}, "same", "no network called ['x']"),
+        ({"type": "GFPGANv1", "keywords": {**KEYWORDS, "lr_mlp": "a"}}, "clean", "`lr_mlp` must be a number, not 'a'"),
+    ],
+)
+def test_a_file_with_a_wrong_label_is_not_converted(tmp_path, meta, form, message, capsys):
+    save_checkpoint(tmp_path / "in.pth", {"params": small.build("GFPGANv1Clean").state_dict()}, meta)
+    assert convert(tmp_path / "in.pth", tmp_path / "out.pth", "--to", form) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_converted(tmp_path, capsys):
+    state = small.build("MSRResNet").state_dict()
+    state["conv_last.bias"][0] = float("nan")
+    torch.save({"params": state}, tmp_path / "in.pth")
+    assert convert(tmp_path / "in.pth", tmp_path / "out.pth") == 2
+    assert "in.pth: its conv_last.bias holds values that are no numbers" in capsys.readouterr().err
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_weights_of_two_networks_are_not_written_as_one(tmp_path, capsys):
+    states = {"params": small.build("MSRResNet").state_dict(), "params_ema": small.build("SRResNet").state_dict()}
+    torch.save(states, tmp_path / "in.pth")
+    assert convert(tmp_path / "in.pth", tmp_path / "out.pth") == 2
+    assert "not those of one network (params_ema" in capsys.readouterr().err
+
+
 def test_the_endings_name_be_known(tmp_path):
     with pytest.raises(SystemExit, match="2"):
         convert(tmp_path / "a.pth", tmp_path / "b.ckpt")

@@ -103,11 +103,11 @@ def test_what_was_measured_otherwise_is_measured_anew(faces, tmp_path, monkeypat
     monkeypatch.setattr(measured_faces, "atomic_write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert prepare(*arguments) == 130
     monkeypatch.undo()
-    assert prepare(*arguments, "--measured-on", 2 * SIDE) == 0
+    assert prepare(*arguments, "--measured-on", 5 * SIDE // 4) == 0
     other = read_components(str(tmp_path / "faces_landmarks.json"), "component_path")["000000"]
     assert prepare(*arguments) == 0
     own = read_components(str(tmp_path / "faces_landmarks.json"), "component_path")["000000"]
-    assert own["mouth"][0] == pytest.approx(2 * (other["mouth"][0] + 0.5) - 0.5, abs=5e-3)
+    assert own["mouth"][0] == pytest.approx(1.25 * (other["mouth"][0] + 0.5) - 0.5, abs=5e-3)
 
 
 @pytest.mark.parametrize(

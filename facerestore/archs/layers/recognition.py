@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from facerestore.errors import OptionError
+from facerestore.registry import check_keywords, shapes_of
 
 State = dict[str, Tensor]
 Keywords = dict[str, Any]
@@ -22,6 +23,7 @@ def confirmed(derive: Recogniser) -> Recogniser:
 
     So `derive` may assume that the state is its own class's and read off only what it needs; a state that lacks a
     key, or has it in another shape, is another class's.  The proof is built on the meta device: it costs no memory.
+    Keywords that an option file could not give (no layer at all) are no answer.
     """
 
     @functools.wraps(derive)
@@ -30,11 +32,12 @@ def confirmed(derive: Recogniser) -> Recogniser:
             keywords = derive(cls, state)
             if keywords is None:
                 return None
+            check_keywords(cls, keywords, cls.__name__)
             with torch.device("meta"):
                 network = cls(**keywords)
         except (LookupError, ValueError, ArithmeticError, OptionError):
             return None
-        return keywords if _shapes(network.state_dict()) == _shapes(state) else None
+        return keywords if shapes_of(network.state_dict()) == shapes_of(state) else None
 
     return keywords_of
 
@@ -43,8 +46,3 @@ def count(state: State, prefix: str) -> int:
     """How many numbered children `prefix` has in the state: 1 + the greatest N of its `prefix.N.` keys, or 0."""
     found = (re.match(rf"{re.escape(prefix)}\.(\d+)\.", key) for key in state)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
-    """All but batch norm's counters, which files from before torch 0.4.1 lack."""
-    return {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
