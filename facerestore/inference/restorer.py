@@ -99,6 +99,7 @@ class Restorer:
             DataError: the network takes no pictures of this size, or makes values of them that are no numbers
         """
         told = self._conditions(w, adain)
+        self._refuse_other_size(images[0])
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
         x = self.low + pixels.to(torch.float32, memory_format=self.memory) / 255 * (self.high - self.low)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -114,6 +115,15 @@ class Restorer:
         if w is not None and not 0 <= w <= 1:
             raise OptionError(f"w is {w}: it lies between 0 (quality) and 1 (fidelity)")
         return told
+
+    def _refuse_other_size(self, image: np.ndarray) -> None:
+        side = self.network.in_size
+        height, width = image.shape[:2]
+        if side is not None and self.tiling is None and (height, width) != (side, side):
+            raise DataError(
+                f"{self.source} takes pictures of {side}x{side}, and this one is {width}x{height}: resize it, or have "
+                "scripts/restore.py do so"
+            )
 
     @property
     def kind(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from facerestore.errors import OptionError
 from facerestore.losses.gan import Logits, mean_logit
 from facerestore.losses.regularizers import r1_penalty
 from facerestore.models.base import Terms
@@ -12,6 +15,17 @@ from facerestore.models.base import Terms
 # Lazy regularisation makes of k steps k + 1 (Karras et al., StyleGAN2, appendix B): beta_2 becomes beta_2^r, and the
 # learning rate, in the paper but not in the published code, r times as large, with r = k / (k + 1).
 BETA_2 = 0.99
+
+
+def refuse_other_sizes(networks: Mapping[str, nn.Module]) -> None:
+    """OptionError where generator and discriminator are built for pictures of different sizes."""
+    drawn, judged = (getattr(networks.get(key), "out_size", None) for key in ("network_g", "network_d"))
+    if None not in (drawn, judged) and drawn != judged:
+        raise OptionError(
+            f"network_d judges pictures of {judged} x {judged} pixels, and network_g makes {drawn} x {drawn}: set one "
+            "`out_size` for both",
+            ("network_d", "out_size"),
+        )
 
 
 def lazy_ratio(every: int) -> float:

@@ -22,7 +22,7 @@ from facerestore.errors import OptionError
 from facerestore.losses.perceptual import gram_matrix
 from facerestore.losses.pixel import L1Loss
 from facerestore.metrics.identity import network_input
-from facerestore.models.adversary import BETA_2, discriminate, lazy_betas
+from facerestore.models.adversary import BETA_2, discriminate, lazy_betas, refuse_other_sizes
 from facerestore.models.base import DiscriminatorNetwork, GeneratorNetwork, Method, Terms, Turn
 from facerestore.models.regions import roi_align
 from facerestore.registry import ARCHS, MODELS, NEVER, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm
@@ -108,6 +108,7 @@ class GFPGANModel(Method):
 
     @classmethod
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
+        refuse_other_sizes(networks)
         judges = {part: networks[f"network_d_{part}"] for part in PARTS if f"network_d_{part}" in networks}
         if keywords.get("pyramid_loss_weight"):
             refuse_without("rgbs", networks, "network_g", "pyramid_loss_weight")

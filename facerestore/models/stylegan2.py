@@ -9,7 +9,7 @@ Source of the figures: BasicSR, basicsr/models/stylegan2_model.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -20,7 +20,7 @@ from facerestore.archs.outputs import GeneratorOutput
 from facerestore.archs.stylegan2 import StyleSynthesis
 from facerestore.data.batch import Batch
 from facerestore.losses.regularizers import path_length_penalty
-from facerestore.models.adversary import discriminate, lazy_betas, lazy_ratio
+from facerestore.models.adversary import discriminate, lazy_betas, lazy_ratio, refuse_other_sizes
 from facerestore.models.base import DiscriminatorNetwork, Method, Turn
 from facerestore.registry import ARCHS, MODELS, AdversarialTerm, Iteration, Part, Period
 
@@ -84,6 +84,10 @@ class StyleGAN2Model(Method):
         self.lazy_lr_correction, self.randomize_noise = lazy_lr_correction, randomize_noise
         self.num_val_samples = num_val_samples
         self.mean_path_length = torch.zeros((), device="cpu")
+
+    @classmethod
+    def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
+        refuse_other_sizes(networks)
 
     def step(self, batch: Batch, it: int) -> None:
         count = len(batch.gt)

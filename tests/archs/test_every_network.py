@@ -33,6 +33,7 @@ def test_every_network_has_a_small_one():
 
 @every_network
 def test_options_are_checked_and_documented(name):
+    assert name in small.SMALL, f'say in tests/archs/small.py how to build it small: "{name}": Small({{"num_feat": 8}}),'
     options = {"type": name, **small.SMALL[name].keywords}
     assert ARCHS.check(options) == small.SMALL[name].keywords
     with pytest.raises(OptionError, match="has no option `nonsense`"):

@@ -50,3 +50,9 @@ def test_values_that_are_no_numbers_are_refused():
     network.generator.blocks[-1].weight.data.fill_(float("nan"))
     with pytest.raises(DataError, match="CodeFormer makes values that are no numbers"):
         Restorer(network, device="cpu")(np.zeros((16, 16, 3), np.uint8))
+
+
+def test_pictures_of_another_size_than_the_networks_are_refused_with_a_remedy():
+    restore = Restorer(small.build("GFPGANv1Clean"))
+    with pytest.raises(DataError, match=r"GFPGANv1Clean takes pictures of (\d+)x\1, and this one is 24x40: resize it, or have"):
+        restore(np.zeros((40, 24, 3), np.uint8))

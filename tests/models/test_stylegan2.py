@@ -13,6 +13,7 @@ from facerestore.engine import build_model
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
 from facerestore.engine.evaluation import tiled
+from facerestore.errors import OptionError
 from facerestore.losses.regularizers import path_length_penalty
 from facerestore.models import stylegan2
 from tests.engine.runs import DEBUG
@@ -76,6 +77,13 @@ def test_plain_layers_learn_at_the_rates_of_equalized_ones():
     assert found["style_conv1.modulated_conv.weight"] == found["to_rgb1.modulated_conv.weight"] == pytest.approx(1 / 3)
     assert found["style_conv1.modulated_conv.modulation.weight"] == found["constant_input.weight"] == pytest.approx(1)
     assert all(group["initial_lr"] == pytest.approx(2e-3) for group in built().optimizers["optim_g"].param_groups)
+
+
+def test_networks_of_different_sizes_are_refused_when_options_are_read():
+    with pytest.raises(OptionError, match="network_d judges pictures of 16 x 16 pixels, and network_g makes 32 x 32"):
+        load_options(DEBUG / "stylegan2_ffhq_512.yml", ["network_d.out_size=16"])
+    with pytest.raises(OptionError, match="network_d judges pictures of 32 x 32 pixels, and network_g makes 64 x 64"):
+        load_options(DEBUG / "gfpgan_v1_simple.yml", ["network_d.out_size=32"])
 
 
 def test_styles_are_mixed_from_one_layer_on():
