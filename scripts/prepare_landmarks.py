@@ -82,7 +82,7 @@ def prepare(given: argparse.Namespace) -> None:
     subtitle = f"{len(faces)} faces of {given.folder}, by {by}; eyes enlarged {EYES} times, as GFPGAN cuts them out"
     write_image(picture, sheet(source, faces, str(output), subtitle, given.count))
     if by == "haar":
-        print("haar places nose and mouth by proportion, which is rough: pip install -e '.[faces]' brings a better detector, mtcnn")
+        print("haar places nose and mouth by proportion, roughly: pip install -e '.[faces]' brings a better detector, mtcnn")
     print(f"{output}: {len(faces)} faces, by {by}; look at {picture}")
 
 

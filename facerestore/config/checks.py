@@ -283,7 +283,11 @@ def _check_training(method: type, options: Options) -> list[str]:
         if key not in train.optimizers and not present.isdisjoint(networks):
             raise OptionError(f"{options.model_type} needs `{key}`: the optimizer of {listed(networks)}", ("train",))
         if key in train.optimizers and present.isdisjoint(networks):
-            notes.append(f"`train.{key}` steps nothing: there is no {listed(networks)}")
+            notes.append(f"`train.{key}` steps nothing: there is no {listed([schema.key_of(n) for n in networks])}")
+    defaults = {p.name: p.default for p in parameters_of(method)}
+    for key, networks in method.term_networks.items():
+        if options.method.get(key) not in (None, 0, defaults[key]) and present.isdisjoint(networks):
+            notes.append(f"`train.{key}` does nothing: there is no {listed([schema.key_of(n) for n in networks])}")
     _check_average(options)
     return (
         notes

@@ -41,6 +41,11 @@ def net_of(key: str) -> str:
     return "net_" + key.removeprefix("network_")
 
 
+def key_of(network: str) -> str:
+    """`net_g` of a model is `network_g` of the options."""
+    return "network_" + network.removeprefix("net_")
+
+
 def own_fields(section: type) -> list[Parameter]:
     """The keys of a section that the engine itself reads."""
     others = {f.name for f in dataclasses.fields(section) if f.metadata.get("derived")}

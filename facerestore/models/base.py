@@ -100,6 +100,7 @@ class Method(ABC):
     """
 
     optimizer_networks: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # optim_X -> the networks that it steps
+    term_networks: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # keywords that do nothing without one of these networks
     averaged: ClassVar[tuple[str, ...]] = ("net_g",)  # networks of which a moving average is kept
     ema_decay: ClassVar[float] = 0.0  # where the options name none
     minimises_one_of: ClassVar[tuple[str, ...]] = ()  # losses of which training needs at least one

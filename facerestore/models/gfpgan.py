@@ -67,6 +67,11 @@ class GFPGANModel(Method):
         "optim_d": ("net_d",),
         "optim_component": tuple(f"net_d_{part}" for part in PARTS),
     }
+    term_networks = {
+        "identity_weight": ("net_identity",),
+        "gan_component_opt": optimizer_networks["optim_component"],
+        "comp_style_weight": optimizer_networks["optim_component"],
+    }
     ema_decay = 0.5 ** (32 / 10_000)  # a half-life of 10,000 pictures in batches of 32
     needed_to_train = ("network_d", "gan_opt")
     differentiated_twice = ("net_d",)
@@ -116,8 +121,6 @@ class GFPGANModel(Method):
             raise OptionError(
                 f"network_d_{next(iter(judges))} needs `gan_component_opt`: the parts' adversarial loss", ("train",)
             )
-        if keywords.get("identity_weight") and "network_identity" not in networks:
-            raise OptionError("`identity_weight` weighs nothing without network_identity", ("train", "identity_weight"))
         for part in judges:
             if keywords.get("comp_style_weight"):
                 refuse_without("feats", networks, f"network_d_{part}", "comp_style_weight")

@@ -102,7 +102,7 @@ def test_a_vqgan_with_a_codebook_of_another_size_is_refused(tmp_path):
     other = load_options(DEBUG / "codeformer_stage1.yml", ["train.perceptual_opt=~", "network_g.codebook_size=32"])
     torch.save({"params": build_model(other).networks["net_g"].state_dict()}, file)
     with pytest.raises(
-        CheckpointError, match=r"net_g.pth, .*codebook_size=32\), .*quantize.embedding.weight is \(32, 8\), not \(16, 8\)"
+        CheckpointError, match=r"net_g.pth: .*codebook_size=32\), .*quantize.embedding.weight is \(32, 8\), not \(16, 8\)"
     ):
         model(STAGE2, f"network_g.vqgan_path={file}")
 

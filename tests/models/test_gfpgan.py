@@ -117,19 +117,22 @@ def test_what_does_not_go_together_is_told_in_one_sentence(overrides, sentence):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_weight_of_nothing_is_refused():
-    with pytest.raises(OptionError, match="`identity_weight` weighs nothing without network_identity"):
-        load_options(DEBUG / "gfpgan_v1_simple.yml", ["train.identity_weight=10"])
+def test_a_term_without_its_network_is_told():
+    given = ["train.identity_weight=10", "train.comp_style_weight=200"]
+    notes = load_options(DEBUG / "gfpgan_v1_simple.yml", given).notes
+    assert "`train.identity_weight` does nothing: there is no network_identity" in notes
+    assert any(note.startswith("`train.comp_style_weight` does nothing: there is no network_d_left_eye") for note in notes)
+    assert not any("does nothing" in note for note in load_options(WHOLE).notes)
 
 
 def test_networks_can_be_left_out(tmp_path):
     """As a file with `base:` leaves out what the one below it has."""
     assert {"network_identity", "network_d_mouth"} <= load_options(WHOLE).networks.keys()
-    more = "train: {identity_weight: 0}\npath: {pretrain_network_g: ~}\n"
+    more = "path: {pretrain_network_g: ~}\n"
     (tmp_path / "run.yml").write_text(f"base: {WHOLE.resolve()}\nnetwork_identity: ~\n{more}")
     for options in (
         load_options(tmp_path / "run.yml", ["path.pretrain_network_identity=face.pth"]),
-        load_options(WHOLE, ["network_identity=~", "train.identity_weight=0", "path.pretrain_network_identity=face.pth"]),
+        load_options(WHOLE, ["network_identity=~", "path.pretrain_network_identity=face.pth"]),
     ):
         assert "network_identity" not in options.networks and not options.path.pretrain
         assert "`path.pretrain_network_identity` is not read: this file has no such network" in options.notes

@@ -73,5 +73,5 @@ def test_an_optimizer_without_networks_is_left_out_and_named(monkeypatch):
     del given["network_d"], given["train"]["gan_opt"], given["train"]["optim_d"]
     given["train"]["optim_component"] = {"type": "Adam", "lr": 1e-3}
     loaded = load_options(given)
-    assert "`train.optim_component` steps nothing: there is no net_d_mouth" in loaded.notes
+    assert "`train.optim_component` steps nothing: there is no network_d_mouth" in loaded.notes
     assert set(build_model(loaded).optimizers) == {"optim_g"}
