@@ -61,6 +61,8 @@ from facerestore.files import atomic_write
 
 Validation = dict[str, tuple[DatasetOptions, FaceDataset]]  # by the key in `datasets`
 
+EARLY = (1, 10)  # the iterations of a run that are always told: that it moves, and how long it will take
+
 
 def train(options: Options, world: World, auto_resume: bool = False) -> int:
     """Train what `options` say; results go to experiments/NAME.
@@ -203,7 +205,7 @@ class Run:
 
                 due = self.due(it)
                 stopping = distributed.any_process(bool(asked), self.world)
-                if due.report or stopping or it == start + 1:
+                if due.report or stopping or it - start in EARLY:
                     values = distributed.average(terms, self.world)
                     if curves and (due.report or it == 1):  # a run that was resumed has the points of one that was not
                         curves.write(it, LOSSES, values)

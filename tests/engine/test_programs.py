@@ -66,6 +66,14 @@ def test_every_debug_option_file_trains(options, here, capsys):
     assert (here / "experiments/run/report.html").is_file()
 
 
+def test_the_tenth_iteration_says_how_long_it_will_take(here, capsys):
+    settings = ("--set", "train.total_iter=11", "logger.print_freq=100", "logger.save_checkpoint_freq=100", "val.val_freq=~")
+    _, out, _ = run(train_main, capsys, "-opt", DEBUG / "sr.yml", *settings)
+    lines = [line for line in out.splitlines() if " iter " in line]
+    assert [line.split(" iter ")[1].split(",")[0] for line in lines] == ["1", "10", "11"]
+    assert ", left 0:00:0" in lines[1]
+
+
 @pytest.mark.parametrize("options", sorted((ROOT / "options").glob("*_test.yml")), ids=lambda p: p.stem)
 def test_every_option_file_of_a_test_is_right(options, here, capsys):
     code, out, _ = run(cli.test_main, capsys, "-opt", options, "--dry-run")
