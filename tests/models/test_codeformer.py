@@ -248,8 +248,13 @@ def test_keys_of_published_stage_two_files_that_mean_nothing_are_named():
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
 def test_two_processes(stage, tmp_path):
-    """Stage II, whose loss is a mean over samples, ends with the weights of one process with the whole batch."""
-    file, short = DEBUG / f"codeformer_{stage}.yml", ["--set", "train.total_iter=4", *QUICK]
+    """Stage II, whose loss is a mean over samples, ends with the weights of one process with the whole batch.
+
+    By plain gradient descent: group norms of one channel each leave biases before them a gradient of rounding alone, of which
+    Adam makes whole steps.
+    """
+    descent = "train.optim_g={type: SGD, lr: 1e-2}"
+    file, short = DEBUG / f"codeformer_{stage}.yml", ["--set", "train.total_iter=4", descent, *QUICK]
     both = processes(2, "-opt", file, *short, "--set", "datasets.train.batch_size_per_gpu=2", cwd=tmp_path)
     assert both.returncode == 0, both.stderr
     folder = tmp_path / "experiments" / f"debug_codeformer_{stage}"
@@ -258,4 +263,4 @@ def test_two_processes(stage, tmp_path):
         one = program("train.py", "-opt", file, *short, cwd=tmp_path)
         assert one.returncode == 0, one.stderr
         expected = weights(folder, 4)["params"]
-        assert all(torch.allclose(found[k], expected[k], atol=1e-4) for k in expected)
+        assert all(torch.allclose(found[k], expected[k], atol=1e-6) for k in expected)

@@ -10,7 +10,7 @@ from tests.parity import drive, stargan2
 CASES = ["train_sr", "train_srgan", "train_srgan_unet", "train_esrgan", "train_stylegan2", "train_vqgan"]
 SLOW = {"train_gfpgan_64": 20, "train_gfpgan_past_pyramid": 15, "train_gfpgan_components_512": 100,
         "train_codeformer_stage2_narrow": 60, "train_codeformer_stage3_narrow": 60, "train_codeformer_stage3_late": 150,
-        "train_codeformer_inpainting": 300, "train_codeformer_stage2": 300, "train_codeformer_stage3": 300}  # fmt: skip
+        "train_codeformer_inpainting": 400, "train_codeformer_stage2": 300, "train_codeformer_stage3": 300}  # fmt: skip
 
 # The published ESRGAN step passes the restored picture twice through the discriminator where once gives the same losses,
 # so its running averages, which training never reads, have seen one batch more there.
@@ -27,7 +27,8 @@ UNDECIDED_OUTPUT = "train_stargan2"
 # train_srgan ends 4e-2 apart and train_codeformer_stage3_narrow 2e-3, both more than is allowed.  The figures are those of two
 # threads, these of one.
 ONE_THREAD = ("train_codeformer_stage3_narrow",)
-DOUBLE = ("train_codeformer_stage3_late",)  # holds in double precision, while float32 is 2.4e-3 away in `d_weight`
+# `d_weight`, a ratio of gradients' norms, is less than 1e-3 away in double precision, and 2e-3 to 5e-3 in float32.
+DOUBLE = ("train_codeformer_stage3_late", "train_codeformer_inpainting")
 
 
 @pytest.fixture(autouse=True)
