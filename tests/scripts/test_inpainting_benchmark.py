@@ -88,7 +88,7 @@ def test_lpips_where_its_weights_are(tmp_path, capsys):
     [
         (["--predictor", "v.pth"], "--predictor v.pth: give a name and a file, as nearest=v.pth"),
         (["--predictor", "a=none.pth"], "none.pth: this file does not exist; the published weights that inpaint"),
-        (["--predictor", "a=c.pth"], "faces/wide.png: CodeFormer takes pictures of 32 x 32 pixels"),
+        (["--predictor", "a=c.pth"], "faces/wide.png: c.pth takes pictures of 32x32, and this one is 40x32"),
         (["--predictor", "a=c.pth", "--shares", "1"], "must be a number above 0, at most 0.95, not '1'"),
     ],
 )
