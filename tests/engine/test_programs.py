@@ -74,7 +74,13 @@ def test_the_tenth_iteration_says_how_long_it_will_take(here, capsys):
     assert ", left 0:00:0" in lines[1]
 
 
-@pytest.mark.parametrize("options", sorted((ROOT / "options").glob("*_test.yml")), ids=lambda p: p.stem)
+TESTS = [
+    pytest.param(path, marks=[pytest.mark.slow(15)] if path.stem == "codeformer_test" else [], id=path.stem)
+    for path in sorted((ROOT / "options").glob("*_test.yml"))
+]
+
+
+@pytest.mark.parametrize("options", TESTS)
 def test_every_option_file_of_a_test_is_right(options, here, capsys):
     code, out, _ = run(cli.test_main, capsys, "-opt", options, "--dry-run")
     assert code == 0 and "all options are right" in out
