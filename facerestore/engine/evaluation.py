@@ -442,13 +442,13 @@ def evaluation_sets(options: Options, prefixes: tuple[str, ...]) -> dict[str, tu
 
 def _look_at(section: DatasetOptions, dataset: FaceDataset) -> None:
     """Refuse a data set whose pictures, or other programs' results of them, are not there or not what they should be."""
-    names = [dataset.name(i) for i in range(len(dataset))]
+    count = len(dataset)  # which looks for them
     others = other_results(section, dataset)
     refuse_unfit(others, dataset)
     note_surplus(others, dataset)
     if section.protocol:
         root = section.component.get("dataroot_lq") or section.component.get("dataroot_gt")
-        refuse_other_pictures(named_protocol(section.protocol), names, root)
+        refuse_other_pictures(named_protocol(section.protocol), [dataset.name(i) for i in range(count)], root)
 
 
 def dataset_of(section: DatasetOptions, options: Options) -> FaceDataset:

@@ -197,15 +197,15 @@ class CodeFormerModel(CodeFormerIdxModel):
         self.adversary = AdaptiveAdversary(
             network_d, pixel_opt, perceptual_opt, gan_opt, scale_adaptive_gan_weight, use_adaptive_weight
         )
-        self.net_g_start_iter, self.net_d_iters, self.net_d_start_iter = net_g_start_iter, net_d_iters, net_d_start_iter
+        self.generator_turn, self.adversary_turn = Turn.after(net_g_start_iter, net_d_iters), Turn.after(net_d_start_iter)
 
     def step(self, batch: Batch, it: int) -> None:
         self.step_with(batch, it, self.fidelity_weight)
 
     def step_with(self, batch: Batch, it: int, w: float) -> None:
         """An iteration in which pictures are restored with `w`."""
-        judged = it > self.net_d_start_iter
-        if self.updates_generator(it):
+        judged = self.adversary_turn.includes(it)
+        if self.generator_turn.includes(it):
             codes = self.true_codes(batch)
             with self.phase("g") as loss:
                 out = self.g(batch.lq, w=w)
@@ -218,14 +218,10 @@ class CodeFormerModel(CodeFormerIdxModel):
             with self.phase("d") as loss:
                 self.adversary.discriminator_terms(loss, out.image, batch.gt)
 
-    def updates_generator(self, it: int) -> bool:
-        """As `turning_points` says."""
-        return it % self.net_d_iters == 0 and it > self.net_g_start_iter
-
     def turning_points(self) -> dict[str, Turn]:
         return {
-            "generator is updated": Turn.after(self.net_g_start_iter, self.net_d_iters),
-            "adversary": Turn.after(self.net_d_start_iter),
+            "generator is updated": self.generator_turn,
+            "adversary": self.adversary_turn,
         }
 
     @classmethod
@@ -327,7 +323,7 @@ class CodeFormerJointModel(CodeFormerModel):
     def step(self, batch: Batch, it: int) -> None:
         if self.restores(it):
             self.step_with(batch, it, self.w_early if it <= self.w_late_start_iter else self.w_late)
-        elif self.updates_generator(it):
+        elif self.generator_turn.includes(it):
             super(CodeFormerModel, self).step(Batch(batch, lq=batch.lq_large), it)
 
     def restores(self, it: int) -> bool:

@@ -46,10 +46,10 @@ class SRGANModel(SRModel):
     ):
         super().__init__(network_g, pixel_opt, perceptual_opt)
         self.d, self.gan = network_d, gan_opt
-        self.net_d_iters, self.net_d_init_iters = net_d_iters, net_d_init_iters
+        self.generator_turn = Turn.after(net_d_init_iters, net_d_iters)
 
     def step(self, batch: Batch, it: int) -> None:
-        if it % self.net_d_iters == 0 and it > self.net_d_init_iters:  # as `turning_points` says
+        if self.generator_turn.includes(it):
             with self.phase("g") as loss:
                 image = self.g(batch.lq).image
                 loss |= self.distances(image, batch.gt, prefix="l_g_")
@@ -61,7 +61,7 @@ class SRGANModel(SRModel):
             self.discriminate(loss, image.detach(), batch.gt)
 
     def turning_points(self) -> dict[str, Turn]:
-        return {"generator is updated": Turn.after(self.net_d_init_iters, self.net_d_iters)}
+        return {"generator is updated": self.generator_turn}
 
     def deceive(self, image: Tensor, truth: Tensor) -> Tensor:
         """The generator's part of eq. 2: its pictures should pass for real ones."""

@@ -76,15 +76,15 @@ class VQGANModel(Method):
         self.g = network_g
         self.adversary = AdaptiveAdversary(network_d, pixel_opt, perceptual_opt, gan_opt, disc_weight, use_adaptive_weight)
         self.codebook_weight = (codebook_opt or {}).get("loss_weight", 1.0)
-        self.net_g_start_iter, self.net_d_iters, self.net_d_start_iter = net_g_start_iter, net_d_iters, net_d_start_iter
+        self.generator_turn, self.adversary_turn = Turn.after(net_g_start_iter, net_d_iters), Turn.after(net_d_start_iter)
         self.kmeans_iter, self.restart_every = codebook_kmeans_iter, dead_codes_restart_every
         self.shares: Tensor | None = None  # running shares of the codes (codebook_size,), once there are any
 
     def step(self, batch: Batch, it: int) -> None:
-        judged = it > self.net_d_start_iter
+        judged = self.adversary_turn.includes(it)
         if it == self.kmeans_iter:
             self.start_codebook(batch.gt, it)
-        if it % self.net_d_iters == 0 and it > self.net_g_start_iter:  # as `turning_points` says
+        if self.generator_turn.includes(it):
             with self.phase("g") as loss:
                 out = self.g(batch.gt)
                 self.adversary.generator_terms(loss, out.image, batch.gt, self.g.last_layer(), judged)
@@ -101,8 +101,8 @@ class VQGANModel(Method):
 
     def turning_points(self) -> dict[str, Turn]:
         turns = {
-            "generator is updated": Turn.after(self.net_g_start_iter, self.net_d_iters),
-            "adversary": Turn.after(self.net_d_start_iter),
+            "generator is updated": self.generator_turn,
+            "adversary": self.adversary_turn,
         }
         if self.kmeans_iter:
             turns["codebook of centres"] = Turn(self.kmeans_iter)
