@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import runpy
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,11 +15,8 @@ from facerestore.config.json_schema import option_schema
 from facerestore.config.tree import _Loader
 from facerestore.errors import OptionError
 from tests.config.test_load import BASICSR, GOOD
+from tests.engine.runs import OPTIONS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = sorted(
-    p for p in (ROOT / "options").rglob("*.yml") if p.parent.name != "protocols" and not p.stem.endswith("_recipe")
-)
 OF_THE_USER_S_CHOICE = (("val", "metrics"), ("train", "perceptual_opt", "layer_weights"))  # sections with such keys
 
 

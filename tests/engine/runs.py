@@ -11,6 +11,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBUG = ROOT / "options" / "debug"
+OPTIONS = sorted(
+    p for p in (ROOT / "options").rglob("*.yml") if p.parent.name != "protocols" and not p.stem.endswith("_recipe")
+)
 TRAININGS = sorted(path for path in DEBUG.glob("*.yml") if not path.stem.endswith("_test"))
 QUICK = ["--set", "val.val_freq=~", "--set", "val.report=false", "--set", "logger.use_tb_logger=false"]
 

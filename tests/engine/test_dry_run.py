@@ -19,11 +19,8 @@ from facerestore.engine import build_model
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
 from facerestore.engine.memory import LiveBytes, count_phases, measure_iterations, state_bytes, unallocated_model
-from tests.engine.runs import DEBUG, ROOT
+from tests.engine.runs import DEBUG, OPTIONS, ROOT
 
-OPTIONS = sorted(
-    p for p in (ROOT / "options").rglob("*.yml") if p.parent.name != "protocols" and not p.stem.endswith("_recipe")
-)
 TRAINING = [p for p in OPTIONS if not p.stem.endswith("_test")]
 # Their files alone tell how large pictures are.
 SIZES_UNKNOWN = {"stylegan2_ffhq_512.yml", "photos_stylegan64.yml"}

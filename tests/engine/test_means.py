@@ -23,6 +23,11 @@ def test_pictures_that_equal_the_truth_do_not_make_the_mean_infinite():
     assert "infinite for 1 of 1" in DatasetScores("x", {"a": {"m": {"psnr": INF}}}).notes()[0]
 
 
+def test_an_input_that_is_the_truth_is_no_matter_for_a_warning():
+    assert DatasetScores("x", {"a": {"input": {"psnr": INF}}}).notes() == []
+    assert "1 of 2" in DatasetScores("x", {"a": {"input": {"psnr": INF}}, "b": {"input": {"psnr": 20.0}}}).notes()[0]
+
+
 def test_testing_says_from_which_iteration_the_weights_come(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quick = ["train.total_iter=3", "logger.use_tb_logger=false", "val.report=false", "val.val_freq=~", "name=run"]
