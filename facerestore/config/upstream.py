@@ -72,7 +72,8 @@ def _settle_codes(data: dict[str, Any]) -> list[str]:
     if not isinstance(data.get("network_vqgan"), dict):
         return []
     vqgan, path = data["network_vqgan"], _inside(data, "path")
-    if _inside(data, "datasets", "train").get("latent_gt_path"):
+    looks_up = _inside(data, "val").get("compare_lookup")  # the VQGAN is then needed beside the file
+    if _inside(data, "datasets", "train").get("latent_gt_path") and not looks_up:
         del data["network_vqgan"]
         for key in ("pretrain_network_vqgan", "param_key_vqgan", "strict_load_vqgan"):
             path.pop(key, None)

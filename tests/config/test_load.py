@@ -518,3 +518,9 @@ def test_no_other_method_is_suggested_for_a_published_one_that_is_not_here(tmp_p
 def test_networks_to_ignore_that_are_not_there_are_noted(tmp_path):
     notes = load_options(written(tmp_path, GOOD), ["path.ignore_resume_networks=[network_identity]"]).notes
     assert any("network_identity" in note for note in notes)
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+def test_codes_of_a_file_keep_the_vqgan_that_a_lookup_needs(lookup):
+    changes = ["datasets.train.latent_gt_path=codes.pth", f"val.compare_lookup={str(lookup).lower()}"]
+    assert ("network_vqgan" in load_options("options/faces64_codeformer_stage2.yml", changes).networks) == lookup

@@ -368,6 +368,22 @@ def test_browser_shows_the_worst_ten_by_any_metric(tmp_path, dump, monkeypatch):
     assert shown_cards(dump(tmp_path / "report.html")) == [p.name for p in pictures]
 
 
+@pytest.mark.parametrize("width", [700, 1100, 1440])
+def test_browser_finds_room_for_the_facts_beside_a_wide_table(tmp_path, browser, monkeypatch, width):
+    measure = "const facts = document.querySelector('#summary .facts').getBoundingClientRect();"
+    told = "document.documentElement.dataset.room = [facts.width, document.body.scrollWidth - innerWidth].join()"
+    driven(monkeypatch, measure + told)
+    scores = {f"codebook_perplexity_{i}": 221.6 for i in range(5)}
+    image = np.zeros((8, 8, 3), np.uint8)
+    path = write_report(
+        tmp_path / "report.html", title="run", facts={"options": "options/faces64_codeformer_stage1.yml", "best": "23.1656 at 4000"},
+        sections=[DataSection("faces", [Picture("face", {"input": image, "restored": image}, {"restored": scores}, {})])],
+    )  # fmt: skip
+    document = browser(path, f"--window-size={width},900", "--dump-dom")
+    facts, beyond = map(float, re.search(r'data-room="([^"]*)"', document)[1].split(","))
+    assert facts >= 250 and beyond <= 0
+
+
 def test_browser_sorts_the_table(tmp_path, dump, monkeypatch):
     driven(
         monkeypatch, "[...document.querySelectorAll('.tall th button')].find(b => b.textContent.startsWith('psnr')).click();"
