@@ -171,7 +171,7 @@ class CodeFormer(Generator):
             return self.cnn(feat).flatten(2).transpose(1, 2)
         if self.predictor != "transformer":
             rows = feat.permute(0, 2, 3, 1).flatten(0, 2)
-            return -squared_distances(rows.float(), self.codebook).view(len(feat), -1, len(self.codebook))
+            return -squared_distances(rows, self.codebook).view(len(feat), -1, len(self.codebook))
         tokens = self.feat_emb(feat.flatten(2).transpose(1, 2))
         for layer in self.ft_layers:
             tokens = layer(tokens, self.position_emb)

@@ -55,6 +55,7 @@ class CodeFormerIdxModel(Method):
     spared_by = {"network_vqgan": "latent_gt_path"}
     ema_decay = 0.995
     tells_codes = True
+    has_codes_alone = True  # iterations in which no picture is restored
 
     def __init__(
         self,
@@ -98,8 +99,11 @@ class CodeFormerIdxModel(Method):
     @classmethod
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
         """The VQGAN's codes must be those that are predicted, and something must be minimised."""
-        if not (cls.minimises_one_of or keywords.get("cross_entropy_loss", True) or keywords.get("use_hq_feat_loss", True)):
-            raise OptionError("nothing is minimised: set this or `use_hq_feat_loss` to true", ("train", "cross_entropy_loss"))
+        if cls.has_codes_alone and not (keywords.get("cross_entropy_loss", True) or keywords.get("use_hq_feat_loss", True)):
+            raise OptionError(
+                "nothing is minimised where codes are predicted alone: set this or `use_hq_feat_loss` to true",
+                ("train", "cross_entropy_loss"),
+            )
         if "network_vqgan" in networks:
             ours, theirs = (networks[key].codebook.shape[0] for key in ("network_g", "network_vqgan"))
             if ours != theirs:
@@ -159,6 +163,7 @@ class CodeFormerModel(CodeFormerIdxModel):
     needed_to_train = ("network_vqgan", "network_d", "gan_opt")
     minimises_one_of = ("pixel_opt", "perceptual_opt")
     ema_decay = 0.997
+    has_codes_alone = False
 
     def __init__(
         self,
@@ -266,6 +271,7 @@ class CodeFormerJointModel(CodeFormerModel):
     """
 
     reads = ("lq", "lq_large", "gt")
+    has_codes_alone = True
 
     def __init__(
         self,

@@ -32,7 +32,9 @@ class VQGANModel(Method):
     """An autoencoder through a codebook minimises its distance to the picture and deceives a discriminator.
 
     Logged beside the terms: `codebook_perplexity`, how many codes the batches of all processes use; `codebook_dead`, how many
-    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.
+    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.  A code that was put elsewhere
+    (`dead_codes_restart_every`) counts as used until it has had as many iterations: of such a training only pictures that are held
+    out tell the truth (`calculate_codebook_usage`).
 
     Args:
         network_g: the autoencoder, from pictures (N, 3, H, W) to codes and back
@@ -96,7 +98,7 @@ class VQGANModel(Method):
         if judged:
             with self.phase("d") as loss:
                 self.adversary.discriminator_terms(loss, out.image, batch.gt)
-        if self.restart_every and it % self.restart_every == 0:
+        if self.restart_every and it % self.restart_every == 0 and self.shares is not None:  # the generator may not have begun
             self.restart_dead_codes(out.feat, it)
 
     def turning_points(self) -> dict[str, Turn]:

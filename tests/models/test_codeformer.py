@@ -15,7 +15,7 @@ from facerestore.errors import CheckpointError, OptionError
 from facerestore.metrics.base import TRUTH
 from facerestore.registry import MODELS
 from tests import parity
-from tests.engine.runs import DEBUG, QUICK, processes, program, weights
+from tests.engine.runs import DEBUG, QUICK, ROOT, processes, program, weights
 
 STAGE2, STAGE3, INPAINT = (DEBUG / f"codeformer_{name}.yml" for name in ("stage2", "stage3", "inpaint"))
 PLAIN = ["train.perceptual_opt=~"]
@@ -187,6 +187,7 @@ REFUSED = [
     (STAGE2, ["network_g.predictor=nearest", "network_g.fix_modules=[ft_layers]"], "there is no module 'ft_layers' to fix"),
     (STAGE2, ["network_g.vqgan_path=~"], "VQAutoEncoder is never trained here, so it needs weights"),
     (STAGE2, ["train.cross_entropy_loss=false", "train.use_hq_feat_loss=false"], "nothing is minimised"),
+    (STAGE3, ["train.cross_entropy_loss=false", "train.use_hq_feat_loss=false"], "nothing is minimised where codes"),
     (INPAINT, ["train.fidelity_weight=0"], "is 0, and with a fixed decoder nothing learns from the restored picture"),
     (INPAINT, ["network_g.connect_list=[]"], "is empty, and with a fixed decoder nothing learns"),
     (INPAINT, ["network_g.predictor=none", "train.fidelity_weight=0"], "the last layer is fixed"),
@@ -232,6 +233,13 @@ def test_pictures_of_another_size_end_the_training(tmp_path, monkeypatch, capsys
     wrong = ["--set", "datasets.train.io_backend.size=40"]
     assert train_main(["-opt", str(STAGE2), *QUICK, *wrong]) == 2
     assert "is 40x40, but this data set's pictures are 32x32" in capsys.readouterr().err
+
+
+def test_the_papers_stages_measure_pictures_alike(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first, third = (load_options(f"options/codeformer_stage{n}_paper.yml").method["perceptual_opt"] for n in (1, 3))
+    doubled = {"use_input_norm", "range_norm"}
+    assert not any(section.get(key) for section in (first, third) for key in doubled)
 
 
 UPSTREAM = ["use_adaptive_weight", "net_g_start_iter", "net_d_iters", "net_d_start_iter"]

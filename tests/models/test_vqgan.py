@@ -64,6 +64,13 @@ def test_codes_that_are_not_used_die_and_become_features_of_the_batch():
     assert torch.equal(kept["codebook_shares"], vqgan.method.shares) and vqgan.step(batch(3), 3)["codebook_dead"] == 0
 
 
+def test_nothing_is_dead_before_the_generator_learns():
+    vqgan = model("train.dead_codes_restart_every=1", "train.net_g_start_iter=1")
+    before = vqgan.networks["net_g"].codebook.clone()
+    vqgan.step(batch(1), 1)
+    assert torch.equal(vqgan.networks["net_g"].codebook, before)
+
+
 def test_a_codebook_of_centres_is_nearer_to_the_features():
     far, near = (model("network_g.codebook_size=4", f"train.codebook_kmeans_iter={it}") for it in (0, 1))
     losses = [float(m.step(batch(1), 1)["l_codebook"]) for m in (far, near)]

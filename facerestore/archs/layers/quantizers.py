@@ -122,9 +122,14 @@ class GumbelQuantizer(nn.Module):
 
 
 def squared_distances(vectors: Tensor, centres: Tensor) -> Tensor:
-    """(n, k), of vectors (n, C) to centres (k, C): z^2 + e^2 - 2 z e."""
-    products = torch.addmm(centres.square().sum(dim=1), vectors, centres.t(), alpha=-2)
-    return products.add_(vectors.square().sum(dim=1, keepdim=True))
+    """(n, k), float32, of vectors (n, C) to centres (k, C): z^2 + e^2 - 2 z e.
+
+    Not in bf16, under autocast either: what is left of the large terms decides which centre is the nearest.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        vectors, centres = vectors.float(), centres.float()
+        products = torch.addmm(centres.square().sum(dim=1), vectors, centres.t(), alpha=-2)
+        return products.add_(vectors.square().sum(dim=1, keepdim=True))
 
 
 def nearest(vectors: Tensor, centres: Tensor) -> Tensor:
