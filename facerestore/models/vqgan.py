@@ -32,9 +32,9 @@ class VQGANModel(Method):
     """An autoencoder through a codebook minimises its distance to the picture and deceives a discriminator.
 
     Logged beside the terms: `codebook_perplexity`, how many codes the batches of all processes use; `codebook_dead`, how many
-    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.  A code that was put elsewhere
-    (`dead_codes_restart_every`) counts as used until it has had as many iterations: of such a training only pictures that are held
-    out tell the truth (`calculate_codebook_usage`).
+    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.  A code that was put
+    elsewhere (`dead_codes_restart_every`) counts as used until it has had as many iterations: of such a training only pictures
+    that are held out tell the truth (`calculate_codebook_usage`).
 
     Args:
         network_g: the autoencoder, from pictures (N, 3, H, W) to codes and back
