@@ -44,6 +44,7 @@ class CodeFormer(Generator):
     offers = frozenset({"image", "logits", "codes", "feat"})
     input_range = output_range = (-1.0, 1.0)
     fuses_input = True
+    traceless = frozenset({"n_head"})
     weight_files = {"vqgan_path": WeightFile(partial=True, doc="file of the VQAutoEncoder's weights, or 'random'")}
 
     def __init__(

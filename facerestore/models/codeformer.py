@@ -45,7 +45,7 @@ class CodeFormerIdxModel(Method):
         cross_entropy_loss: whether codes are predicted (`cross_entropy_loss`, eq. 5)
         entropy_loss_weight: what that term is multiplied by
         fidelity_weight: w of restored pictures: how much of the picture's own features they take, 0 quality, 1 fidelity
-        compared_weights: further values of w that are restored beside it, as methods `w=0.5` of the report
+        compared_weights: further values of w that are restored beside it: the methods of the report are then called `w=0.5`
         adain: whether restored pictures take colours and light from the features of the degraded ones
         compare_lookup: whether the VQGAN alone restores beside it, as method `lookup`: by the codes nearest to its features
     """
@@ -78,6 +78,10 @@ class CodeFormerIdxModel(Method):
         self.fidelity_weight, self.compared_weights, self.adain = fidelity_weight, compared_weights, adain
 
     def step(self, batch: Batch, it: int) -> None:
+        self.codes_step(batch)
+
+    def codes_step(self, batch: Batch) -> None:
+        """An iteration in which codes are predicted, and no picture restored."""
         codes = self.true_codes(batch)
         with self.phase("g") as loss:
             self.code_terms(loss, self.g(batch.lq, code_only=True), codes)
@@ -121,15 +125,20 @@ class CodeFormerIdxModel(Method):
         return self.restore_with(batch, self.fidelity_weight, ema)
 
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
-        others = {f"w={w:g}": self.restore_with(batch, w, ema) for w in self.compared_weights}
+        others = {f"w={w:g}": self.restore_with(batch, w, ema) for w in self.compared_weights if w != self.fidelity_weight}
         if self.compare_lookup:
             others["lookup"] = unmasked(self.vqgan(batch.lq).image, batch)
-        return {"restored": self.restore(batch, ema), **others}
+        return {self.restored_name: self.restore(batch, ema), **others}
+
+    @property
+    def restored_name(self) -> str:
+        """What restored pictures are called: by their w where others stand beside them."""
+        return f"w={self.fidelity_weight:g}" if self.compared_weights else "restored"
 
     def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
         found: dict[str | None, Tensor] = {}
         if self.g.predictor != "none":
-            found["restored"] = self.inference_network("net_g", ema)(batch.lq, code_only=True).codes
+            found[self.restored_name] = self.inference_network("net_g", ema)(batch.lq, code_only=True).codes
         if self.compare_lookup:
             found["lookup"] = self.vqgan(batch.lq, code_only=True).codes
         if "latent_gt" in batch or (self.vqgan and "gt" in batch):
@@ -330,7 +339,7 @@ class CodeFormerJointModel(CodeFormerModel):
         if self.restores(it):
             self.step_with(batch, it, self.w_early if it <= self.w_late_start_iter else self.w_late)
         elif self.generator_turn.includes(it):
-            super(CodeFormerModel, self).step(Batch(batch, lq=batch.lq_large), it)
+            self.codes_step(Batch(batch, lq=batch.lq_large))
 
     def restores(self, it: int) -> bool:
         """Whether iteration `it` restores the picture; the others predict codes alone."""

@@ -11,6 +11,7 @@ from facerestore.config import load_options
 from facerestore.data.latents import write_latents
 from facerestore.engine import build_model
 from facerestore.engine.cli import train_main
+from facerestore.engine.resume import save_network
 from facerestore.errors import CheckpointError, OptionError
 from facerestore.metrics.base import TRUTH
 from facerestore.registry import MODELS
@@ -144,10 +145,10 @@ def test_w_of_restored_pictures_and_what_a_mask_keeps():
     stage3 = model(STAGE3, "val.fidelity_weight=0.25")
     lq = batch()["lq"]
     found = stage3.restorations({"lq": lq})
-    assert set(found) == {"restored", "w=0", "w=0.5"}
+    assert list(found) == ["w=0.25", "w=0", "w=0.5"]
     with torch.no_grad():
         assert torch.equal(found["w=0.5"], stage3.ema["net_g"].eval()(lq, w=0.5).image)
-        assert torch.equal(found["restored"], stage3.ema["net_g"](lq, w=0.25).image)
+        assert torch.equal(found["w=0.25"], stage3.ema["net_g"](lq, w=0.25).image)
     mask = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
     mask[..., :8] = 255
     kept = stage3.restore({"lq": lq, "mask": mask})
@@ -240,6 +241,15 @@ def test_the_papers_stages_measure_pictures_alike(monkeypatch):
     first, third = (load_options(f"options/codeformer_stage{n}_paper.yml").method["perceptual_opt"] for n in (1, 3))
     doubled = {"use_input_norm", "range_norm"}
     assert not any(section.get(key) for section in (first, third) for key in doubled)
+
+
+def test_what_weights_do_not_show_is_what_their_file_says(tmp_path):
+    trained = model(STAGE2)
+    save_network(tmp_path / "g.pth", trained, "net_g", {})
+    same = ["network_g.vqgan_path=random", f"path.pretrain_network_g={tmp_path}/g.pth"]
+    model(STAGE2, *same)
+    with pytest.raises(CheckpointError, match="g.pth: these weights were trained with `n_head: 2`, and the options say 4"):
+        model(STAGE2, *same, "network_g.n_head=4")
 
 
 UPSTREAM = ["use_adaptive_weight", "net_g_start_iter", "net_d_iters", "net_d_start_iter"]

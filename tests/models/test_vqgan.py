@@ -103,3 +103,14 @@ def test_codes_that_are_drawn_cannot_be_put_where_features_are():
         load_options(STAGE1, ["train.codebook_kmeans_iter=0", "network_g.quantizer=gumbel"])
     gumbel = model("network_g.quantizer=gumbel")
     assert gumbel.step(batch(1), 1)["codebook_perplexity"] >= 1
+
+
+def test_the_temperature_of_drawn_codes_falls_as_published():
+    gumbel = model("network_g.quantizer=gumbel", "train.gumbel_cooling_iter=4")
+    found = []
+    for it in (1, 3, 4, 9):
+        gumbel.step(batch(it), it)
+        found.append(float(gumbel.networks["net_g"].quantize.temperature))
+    assert found == [0.75, 0.25, 1 / 16, 1 / 16]
+    with pytest.raises(OptionError, match="`gumbel_coldest` needs `quantizer: gumbel`"):
+        model("train.gumbel_coldest=0.5")
