@@ -110,8 +110,8 @@ def refuse_other_kind(file: Checkpoint, cls: type[nn.Module], keywords: Mapping[
         ours, theirs = (given.get(parameter.name, parameter.default) for given in (keywords, said))
         if parameter.name in cls.traceless and ours != theirs:
             raise CheckpointError(
-                f"{file.path}: these weights were trained with `{parameter.name}: {theirs}`, and the options say {ours}: say as "
-                "the file does, or take other weights"
+                f"{file.path}: these weights were trained with `{parameter.name}: {theirs}`, and the options say {ours}: say "
+                "as the file does, or take other weights"
             )
 
 

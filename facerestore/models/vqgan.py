@@ -53,7 +53,7 @@ class VQGANModel(Method):
         net_d_start_iter: there is no adversary up to this iteration
         codebook_kmeans_iter: before this iteration the codebook becomes the centres of its batch's features; 0: never
         dead_codes_restart_every: in every n-th iteration dead codes become features of its batch; by default never
-        gumbel_cooling_iter: iterations in which the temperature of gumbel codes would fall from 1 to 0 along a line, as published
+        gumbel_cooling_iter: iterations in which the temperature of gumbel codes would fall from 1 to 0, as published
         gumbel_coldest: where it stops: a mixture of codes that is nearly one, as in evaluation
     """
 

@@ -248,7 +248,7 @@ def test_what_weights_do_not_show_is_what_their_file_says(tmp_path):
     save_network(tmp_path / "g.pth", trained, "net_g", {})
     same = ["network_g.vqgan_path=random", f"path.pretrain_network_g={tmp_path}/g.pth"]
     model(STAGE2, *same)
-    with pytest.raises(CheckpointError, match="g.pth: these weights were trained with `n_head: 2`, and the options say 4"):
+    with pytest.raises(CheckpointError, match=r"g\.pth: these weights were trained with `n_head: 2`, and the options say 4"):
         model(STAGE2, *same, "network_g.n_head=4")
 
 
