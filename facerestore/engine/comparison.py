@@ -21,10 +21,11 @@ from facerestore.config import Options, load_options
 from facerestore.config.tree import to_yaml
 from facerestore.data.image_io import read_image, tensor_to_image
 from facerestore.data.loader import evaluation_loader
-from facerestore.engine.evaluation import BASELINES, directions, evaluation_sets
+from facerestore.engine.evaluation import evaluation_sets
 from facerestore.engine.logs import number
 from facerestore.engine.recipe import Planned, program
 from facerestore.engine.report import DataSection, Picture, write_report
+from facerestore.engine.scores import BASELINES, directions
 from facerestore.errors import DataError, OptionError, UserError
 from facerestore.files import atomic_write, digest
 from facerestore.registry import MODELS
