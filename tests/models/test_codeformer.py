@@ -141,6 +141,7 @@ def test_a_vqgan_with_another_codebook_is_refused(vqgans, capsys):
     assert not Path("experiments").exists(), "an earlier run stays where it is"
 
 
+@pytest.mark.slow
 def test_a_resumed_training_has_the_codebook_of_its_checkpoint(vqgans, capsys):
     run = ["-opt", str(STAGE2), *QUICK, "--set", "train.total_iter=1", "logger.save_checkpoint_freq=1"]
     assert train_main([*run, "network_g.vqgan_path=a.pth"]) == 0
