@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from facerestore.errors import UserError
 
@@ -70,6 +71,14 @@ def refuse_unwritable(path: str | os.PathLike) -> None:
             return
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def hold(file: IO, path: str | os.PathLike) -> None:
+    """Lock an open file for this process; UserError where another one holds it, and so is writing `path`."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise UserError(f"{path}: another process is writing it: wait until it is done") from None
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:

@@ -229,6 +229,13 @@ def has_weights(key: str, network: NetworkOptions, options: Options) -> bool:
     return bool(network.weights or key in options.path.pretrain or own)
 
 
+def keeps_random_weights(key: str, network: NetworkOptions, options: Options) -> bool:
+    """Whether the options ask for random weights of a network and name no file: for trying out."""
+    files = [network.component.get(keyword) for keyword in weight_files(ARCHS.get(network.type))]
+    asked = network.weights == "random" or (not network.weights and "random" in files)
+    return asked and key not in options.path.pretrain
+
+
 def _check_loss(parameter: Parameter, component: dict[str, Any], options: Options) -> None:
     """A loss of a method: what it is built with, and what it needs of networks beyond a picture or logits."""
     parameter.part.registry.build_unallocated(component, options.inherited)

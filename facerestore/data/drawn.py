@@ -49,6 +49,9 @@ class Drawn:
     def size(self, name: str) -> int:
         return len(self.read(name))
 
+    def changed(self, name: str) -> int:
+        return 0
+
     def path(self, name: str) -> str:
         return f"{self.root}/{name}.png"
 

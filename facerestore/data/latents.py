@@ -2,8 +2,8 @@
 
 A picture has codes of itself and of its mirror image; the second are not the first mirrored, since the encoder sees another
 picture.  A file of ours holds them as (N, K) whole numbers of as few bytes as they need, mapped into memory: 70,000 pictures
-of FFHQ with 2 x 256 codes are 72 MB, which all loader workers share.  Upstream's own file (`latent_gt_code*.pth`), one array
-a picture, is read too, within seconds.
+of FFHQ with 2 x 256 codes are 72 MB, which all loader workers share.  Beside them it holds the codebook whose rows they
+number (1 MB).  Upstream's own file (`latent_gt_code*.pth`), one array a picture and no codebook, is read too, within seconds.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ class Latents(Table):
     Attributes:
         orig: (N, K) whole numbers: codes of the pictures, row by row of the code map
         hflip: (N, K) codes of the mirrored pictures; None where the file holds none
+        codebook: (codebook_size, emb_dim) float32: what the codes stand for; None where the file does not say
     """
 
     orig: Tensor
     hflip: Tensor | None
+    codebook: Tensor | None
 
     def stored(self) -> Tensor:
         """All codes of the file, of pictures and of their mirror images, (N or 2 N, K)."""
@@ -65,6 +67,9 @@ def read_latents(path: str, key: str = "latent_gt_path") -> Latents:
     content = read_torch(path, source)
     if not isinstance(content, Mapping) or "orig" not in content:
         raise DataError(f"{source}, holds no codes: {{orig: ..., hflip: ...}} is expected")
+    codebook = content.get("codebook")
+    if not (codebook is None or _is_codebook(codebook)):
+        raise DataError(f"{source}, holds something else than a table of float32 as `codebook`")
     if "names" not in content:
         content = _gathered(content, source)
     names, orig, hflip = content["names"], content["orig"], content.get("hflip")
@@ -73,16 +78,22 @@ def read_latents(path: str, key: str = "latent_gt_path") -> Latents:
     _refuse_doubles(names, source)
     for codes in (orig,) if hflip is None else (orig, hflip):
         _check(codes, (len(names), None if codes is orig else orig.shape[1]), source)
-    return Latents(source, {name: row for row, name in enumerate(names)}, orig, hflip)
+    return Latents(source, {name: row for row, name in enumerate(names)}, orig, hflip, codebook)
 
 
-def write_latents(path: str | os.PathLike, orig: Mapping[str, Any], hflip: Mapping[str, Any] | None = None) -> None:
+def write_latents(
+    path: str | os.PathLike,
+    orig: Mapping[str, Any],
+    hflip: Mapping[str, Any] | None = None,
+    codebook: Tensor | None = None,
+) -> None:
     """Write a file that :func:`read_latents` maps into memory; whole or not at all.
 
     Args:
         path: the file
         orig: the code map of each picture, (h, w) or (h * w,) whole numbers, by its name
         hflip: the same of the mirrored pictures
+        codebook: (codebook_size, emb_dim) what the codes stand for, by which a training knows them again
 
     Raises:
         DataError: the maps differ in size or names, or are no whole numbers from 0 to 2^31 - 1
@@ -93,6 +104,8 @@ def write_latents(path: str | os.PathLike, orig: Mapping[str, Any], hflip: Mappi
     for which in WHICH:
         if which in content:
             _check(content[which], content["orig"].shape, source)
+    if codebook is not None:
+        content["codebook"] = codebook.detach().float().cpu().contiguous()
     try:
         atomic_write(path, lambda file: torch.save(content, file))
     except RuntimeError as error:  # what torch makes of a disk that is full
@@ -138,6 +151,11 @@ def _whole_numbers(codes: Any, source: str) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise DataError(f"{source}, {ODD}")
     return array
+
+
+def _is_codebook(value: Any) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return plain and value.dtype == torch.float32 and value.ndim == 2
 
 
 def _check(codes: Any, shape: tuple[int, int | None], source: str) -> None:

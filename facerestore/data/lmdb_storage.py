@@ -6,7 +6,6 @@ a line `key.png (height,width,channels) compression` for each picture.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from facerestore.data.image_io import PictureError
 from facerestore.data.lmdb_file import DamagedError, Place, read_index
 from facerestore.data.names import natural, without_extension
 from facerestore.errors import DataError, UserError, listed
-from facerestore.files import atomic_write
+from facerestore.files import atomic_write, hold
 
 DATA, LOCK, LIST = "data.mdb", "lock.mdb", "meta_info.txt"
 PROGRESS = "meta_info.txt.part"  # the list as long as pictures are missing
@@ -109,6 +108,9 @@ class Lmdb:
     def size(self, name: str) -> int:
         return self.index.places[name].size
 
+    def changed(self, name: str) -> int:
+        return self.index.version[1]
+
     def path(self, name: str) -> str:
         return os.path.join(self.root, name)
 
@@ -136,7 +138,7 @@ class LmdbWriter:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._progress = open(self.root / PROGRESS, "a+", encoding="utf-8", errors="surrogateescape")
-            self._lock()
+            hold(self._progress, self.root)
             self.done = self._earlier()
             self._lmdb = lmdb.open(str(self.root), map_size=self.map_size)
         except (OSError, lmdb.Error) as error:
@@ -211,12 +213,6 @@ class LmdbWriter:
             raise DataError(f"{data} {damage}: remove {self.root}, and start again") from None
         lines = ((name, line) for name, line in _lines(text) if LINE.fullmatch(line))
         return {name: f"{line}\n" for name, line in lines if _encoded(name) in held}
-
-    def _lock(self) -> None:
-        try:
-            fcntl.lockf(self._progress, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError(f"{self.root}: another process is writing it: wait until it is done") from None
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

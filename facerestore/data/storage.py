@@ -37,6 +37,9 @@ class Storage(Protocol):
     def size(self, name: str) -> int:
         """How many bytes the file has; PictureError as for `read`."""
 
+    def changed(self, name: str) -> int:
+        """When the file that holds it was last changed, in ns; 0 where there is none.  PictureError as for `read`."""
+
     def path(self, name: str) -> str:
         """What reports and errors call it."""
 
@@ -74,8 +77,14 @@ class Folder:
             raise PictureError(f"picture {self.path(name)} cannot be read: {error.strerror or error}") from None
 
     def size(self, name: str) -> int:
+        return self._stat(name).st_size
+
+    def changed(self, name: str) -> int:
+        return self._stat(name).st_mtime_ns
+
+    def _stat(self, name: str) -> os.stat_result:
         try:
-            return os.path.getsize(self.path(name))
+            return os.stat(self.path(name))
         except OSError as error:
             raise PictureError(f"picture {self.path(name)} cannot be read: {error.strerror or error}") from None
 

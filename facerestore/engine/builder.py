@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,12 +15,14 @@ from facerestore.config import Options
 from facerestore.config.checks import (
     check_optimizer,
     image_range,
+    keeps_random_weights,
     normalisation,
     optimizer_class,
     optimizer_defaults,
     why_not_compiled,
 )
 from facerestore.config.schema import NetworkOptions, net_of
+from facerestore.data.base import FaceDataset
 from facerestore.engine.distributed import World
 from facerestore.engine.schedules import Schedule, constant
 from facerestore.engine.seeds import seed_of
@@ -56,6 +59,17 @@ def build_model(options: Options, world: World | None = None) -> TrainingModel:
         frozen=frozen,
         meta={net_of(key): checkpoint_meta(options, key) for key in options.networks},
     )
+
+
+def check_weights(options: Options, model: TrainingModel, sets: Collection[FaceDataset]) -> None:
+    """Have the method refuse weights that do not fit each other or the data sets: after the last of them is loaded.
+
+    Raises:
+        CheckpointError, DataError: as :meth:`Method.check_weights`
+    """
+    random = {net_of(key) for key, section in options.networks.items() if keeps_random_weights(key, section, options)}
+    with options.naming():
+        model.method.check_weights(sets, random)
 
 
 def build_networks(options: Options) -> dict[str, nn.Module]:

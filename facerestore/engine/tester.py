@@ -8,7 +8,7 @@ from facerestore.config import Options
 from facerestore.config.checks import has_weights
 from facerestore.config.schema import net_of
 from facerestore.engine import distributed
-from facerestore.engine.builder import build_model
+from facerestore.engine.builder import build_model, check_weights
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import evaluate, evaluation_sets, how_timed, iterations_of_weights, look_at_samples, page
 from facerestore.engine.logs import log_notes, logger, read_curves, start_logging
@@ -29,6 +29,7 @@ def test(options: Options, world: World) -> None:
     model, metrics = build_model(options, world), build_metrics(options, world)
     for _, dataset in sets.values():
         model.method.check_data(dataset)
+    check_weights(options, model, [dataset for _, dataset in sets.values()])
     start_logging(world.is_main, folder / f"test_{options.name}.log")
     log_notes(options.notes, world.is_main)
     iterations = iterations_of_weights(options)

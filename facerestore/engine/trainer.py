@@ -19,7 +19,7 @@ from facerestore.data.base import FaceDataset
 from facerestore.data.loader import Loader, training_loader, worker_failures
 from facerestore.engine import distributed
 from facerestore.engine.best import best_directions, best_so_far, keep_best
-from facerestore.engine.builder import build_model
+from facerestore.engine.builder import build_model, check_weights
 from facerestore.engine.distributed import World
 from facerestore.engine.evaluation import dataset_of, evaluate, evaluation_sets, how_timed, look_at_samples, page
 from facerestore.engine.grid import ROWS as GRID_ROWS
@@ -68,6 +68,8 @@ def train(options: Options, world: World, auto_resume: bool = False) -> int:
     goes_on = distributed.any_process(auto_resume or restarted() or begun, world)
     found = state_to_resume(options, folder, goes_on) if world.is_main else None
     state_file = distributed.gather(found, world)[0]  # all go on from one checkpoint, whatever each of them sees
+    if state_file is None:  # else the checkpoint's weights count
+        check_weights(options, model, all_sets(dataset, validation))
     in_place = state_file is not None and state_file.parent.parent.resolve() == folder.resolve()
     unstarted = goes_on and not saved_iterations(folder)  # it was stopped before its first checkpoint
     again = unstarted and state_file is None and folder.exists()
@@ -107,8 +109,12 @@ def open_data(options: Options) -> tuple[FaceDataset, Validation]:
 
 def check_sets(model: TrainingModel, dataset: FaceDataset, validation: Validation) -> None:
     """DataError where a data set does not fit the method's networks."""
-    for data in (dataset, *(d for _, d in validation.values())):
+    for data in all_sets(dataset, validation):
         model.method.check_data(data)
+
+
+def all_sets(dataset: FaceDataset, validation: Validation) -> list[FaceDataset]:
+    return [dataset, *(data for _, data in validation.values())]
 
 
 def _train_in(
@@ -127,6 +133,7 @@ def _train_in(
     start = 0
     if state_file:
         start = resume_training(model, state_file, options.raw, options.path.ignore_resume_networks)
+        check_weights(options, model, all_sets(dataset, validation))
         logger.info("going on after iteration %d (%s)", start, state_file)
     run = Run(options, folder, model, dataset, world, validation)
     if start >= options.train.total_iter and not run.missed_validation(start):

@@ -11,9 +11,8 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +23,12 @@ from torch import Tensor, nn
 from facerestore.archs import build_network
 from facerestore.checkpoint import load_weights, recognise, write_torch
 from facerestore.data.image_io import PictureError, decode_image
-from facerestore.data.latents import write_latents
+from facerestore.data.latents import read_latents, write_latents
 from facerestore.data.parallel import parallel_map
 from facerestore.data.storage import Pictures, Storage
 from facerestore.data.tables import read_torch
-from facerestore.errors import CheckpointError, DataError
-from facerestore.files import digest
+from facerestore.errors import CheckpointError, DataError, UserError
+from facerestore.files import digest, hold, refuse_unwritable, remove_unfinished
 
 PART = 1024  # pictures whose codes are kept together
 
@@ -76,9 +75,9 @@ def write_codes(
     """Write the codes of all pictures; parts that an earlier call left are taken as they are.
 
     Args:
-        pictures: the data set's pictures, all of one size
+        pictures: the data set's pictures, square and all of one size: that of the first that can be used
         weights: checkpoint of the VQGAN
-        output: the file
+        output: the file; one that is there is replaced if it holds codes
         device: where the network runs
         batch: pictures that it sees at once
         workers: processes that read pictures
@@ -88,40 +87,77 @@ def write_codes(
 
     Raises:
         CheckpointError: the checkpoint cannot be used
-        DataError: pictures cannot be used, or the file cannot be written
+        DataError: pictures cannot be used, or `output` is a file of something else
+        UserError: the file cannot be written, or another process is writing it
     """
+    _refuse_output(output)
     network = load_encoder(weights, device)
-    names, kept = pictures.names, Path(f"{output}.parts")
-    made_by = digest(weights)
+    names, made_by = pictures.names, digest(weights)
     orig: Codes = {}
     hflip: Codes = {}
     made = present = 0
     bad: list[str] = []
-    for number, first in enumerate(range(0, len(names), part)):
-        chosen = names[first : first + part]
-        file = kept / f"{number:06d}_{_key(made_by, chosen, pictures.storage)}.pth"
-        if (found := _read_part(file)) is None:
-            found = _encode_part(network, pictures, chosen, device, batch, workers, skip_bad)
-            write_torch(file, found)
-            made += len(found["names"])
-        else:
-            present += len(found["names"])
-        for name in found["bad"]:
-            say(f"{name} (left out)")
-        bad += found["bad"]
-        orig |= dict(zip(found["names"], found["orig"], strict=True))
-        hflip |= dict(zip(found["names"], found["hflip"], strict=True))
-        say(f"{len(orig)} of {len(names)} pictures")
-    if not orig:
-        raise DataError("not one picture can be used")
-    write_latents(output, orig, hflip)
-    shutil.rmtree(kept)
+    side: int | None = None
+    with _parts_of(output) as kept:
+        for number, first in enumerate(range(0, len(names), part)):
+            chosen = names[first : first + part]
+            file = kept / f"{number:06d}_{_key(made_by, side, chosen, pictures.storage)}.pth"
+            found = _read_part(file)
+            if found is None or (found["bad"] and not skip_bad):
+                found = _encode_part(network, pictures, chosen, side, device, batch, workers, skip_bad)
+                write_torch(file, found)
+                made += len(found["names"])
+            else:
+                present += len(found["names"])
+            for name in found["bad"]:
+                say(f"{name} (left out)")
+            bad += found["bad"]
+            side = found["side"]
+            orig |= dict(zip(found["names"], found["orig"], strict=True))
+            hflip |= dict(zip(found["names"], found["hflip"], strict=True))
+            say(f"{len(orig)} of {len(names)} pictures")
+        if not orig:
+            raise DataError("not one picture can be used")
+        write_latents(output, orig, hflip, network.codebook)
+        for file in kept.glob("*.pth"):
+            file.unlink(missing_ok=True)
     return Outcome(made, present, bad)
 
 
-def _key(made_by: str, names: Sequence[str], storage: Storage) -> str:
-    """What a part was made of: the VQGAN, the pictures' names and how many bytes each has."""
-    content = json.dumps([made_by, [(name, storage.size(name)) for name in names]])
+def _refuse_output(output: str | os.PathLike) -> None:
+    """UserError where no codes can be written, DataError where a file of something else (the VQGAN itself) would be lost."""
+    refuse_unwritable(output)
+    if os.path.exists(output):
+        try:
+            read_latents(str(output), "--output")
+        except DataError:
+            raise DataError(f"{output}: is there already and holds no codes: name another file as --output") from None
+
+
+@contextmanager
+def _parts_of(output: str | os.PathLike) -> Iterator[Path]:
+    """The folder beside `output` that keeps its parts; UserError where another process works there."""
+    kept = Path(f"{output}.parts")
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        lock = open(kept / ".lock", "w")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise UserError(f"{kept}: cannot be written: {error.strerror or error}") from None
+    with lock:
+        with suppress(OSError):  # file systems without locks
+            hold(lock, output)
+            remove_unfinished(kept)
+        try:
+            yield kept
+        finally:
+            with suppress(OSError):
+                os.unlink(lock.name)
+                kept.rmdir()  # where nothing is kept
+
+
+def _key(made_by: str, side: int | None, names: Sequence[str], storage: Storage) -> str:
+    """What a part was made of: the VQGAN, the size that pictures must have, their names, bytes and times of change."""
+    content = json.dumps([made_by, side, [(name, storage.size(name), storage.changed(name)) for name in names]])
     return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
@@ -137,28 +173,29 @@ def _encode_part(
     network: nn.Module,
     pictures: Pictures,
     names: Sequence[str],
+    side: int | None,
     device: torch.device,
     batch: int,
     workers: int,
     skip_bad: bool,
 ) -> dict[str, Any]:
+    """The codes of some pictures, and their `side`: the one that is given, or else that of the first that can be used."""
     used: list[str] = []
     bad: list[str] = []
     codes: list[tuple[Tensor, Tensor]] = []
-    side: tuple[int, ...] | None = None
 
     def good() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal side
         read = functools.partial(_read, pictures.storage)
         for name, (image, fault) in zip(names, parallel_map(read, names, workers), strict=True):
-            side = side or (None if image is None else image.shape)
-            if image is not None and image.shape != side:
-                fault = f"picture {pictures.path(name)} is {image.shape[1]}x{image.shape[0]}, others are {side[1]}x{side[0]}"
+            if image is not None and (odd := _odd_size(image, side, network.shrinkage)):
+                fault = f"picture {pictures.path(name)} is {image.shape[1]}x{image.shape[0]}, {odd}"
             if fault and not skip_bad:
                 raise DataError(f"{fault}: mend it, or leave it out (--skip-bad)")
             if fault:
                 bad.append(fault)
             else:
+                side = len(image)
                 yield name, image
 
     stream = good()
@@ -167,7 +204,17 @@ def _encode_part(
         codes.append(encode(network, [image for _, image in group], device))
     empty = torch.zeros(0, 0, dtype=torch.int64)
     orig, hflip = (torch.cat([pair[i] for pair in codes]) if codes else empty for i in (0, 1))
-    return {"names": used, "orig": orig, "hflip": hflip, "bad": bad}
+    return {"names": used, "orig": orig, "hflip": hflip, "bad": bad, "side": side}
+
+
+def _odd_size(image: np.ndarray, side: int | None, multiple: int) -> str | None:
+    """Why a picture's size will not do: codes are of square pictures, all of one size."""
+    height, width = image.shape[:2]
+    if height != width:
+        return "which is not square"
+    if height % multiple:
+        return f"and this VQGAN takes multiples of {multiple}"
+    return None if side in (None, height) else f"others are {side}x{side}"
 
 
 def _read(storage: Storage, name: str) -> tuple[np.ndarray | None, str | None]:

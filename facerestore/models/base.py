@@ -131,6 +131,17 @@ class Method(ABC):
     def check_data(self, data: FaceDataset) -> None:  # noqa: B027  (most methods take any)
         """DataError for a data set that does not fit the networks, as far as its options and the list of its pictures tell."""
 
+    def check_weights(self, sets: Collection[FaceDataset], random: Collection[str]) -> None:  # noqa: B027  (most fit any)
+        """Refuse weights, once all are loaded, that do not fit each other or the data sets.
+
+        Args:
+            sets: the data sets
+            random: networks (`net_g`) whose weights are random on demand, to try out: they fit nothing
+
+        Raises:
+            CheckpointError, DataError: two networks, or a network and a data set, do not belong together
+        """
+
     @abstractmethod
     def step(self, batch: Batch, it: int) -> None:
         """One iteration, `it` from 1, as a sequence of phases."""

@@ -6,6 +6,7 @@ and section 3.3.  The first stage is facerestore/models/vqgan.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
@@ -18,12 +19,15 @@ from facerestore.archs.outputs import GeneratorOutput
 from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
 from facerestore.data.degraded_faces import FFHQBlindDataset
-from facerestore.errors import DataError, OptionError
+from facerestore.data.latents import Latents
+from facerestore.errors import CheckpointError, DataError, OptionError
 from facerestore.losses.hints import Weight
 from facerestore.metrics.base import TRUTH, Codes
 from facerestore.models.adaptive_adversary import AdaptiveAdversary
 from facerestore.models.base import DiscriminatorNetwork, Method, Terms, Turn
 from facerestore.registry import ARCHS, MODELS, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm
+
+log = logging.getLogger("facerestore")
 
 PredictingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image", "logits", "codes", "feat"))]
 CodingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image", "codes"), frozen=True)]
@@ -117,9 +121,22 @@ class CodeFormerIdxModel(Method):
                 )
 
     def check_data(self, data: FaceDataset) -> None:
-        """Codes of a file must be this VQGAN's."""
+        """Codes of a file must be as many, and as large, as this VQGAN's."""
         if isinstance(data, FFHQBlindDataset) and data.latents is not None:
             refuse_other_codes(data.latents.source, data.latents.stored(), self.g)
+
+    def check_weights(self, sets: Collection[FaceDataset], random: Collection[str]) -> None:
+        """True codes, the VQGAN's and those of files, must be of the codebook of network_g, unless that is trained itself."""
+        ours = self.g.codebook
+        if ours.requires_grad or "net_g" in random:
+            return
+        if self.vqgan is not None and "net_vqgan" not in random and not same_codebook(ours, self.vqgan.codebook):
+            raise CheckpointError(
+                "has another codebook than network_g: name the file of the VQGAN that network_g was made of", ("network_vqgan",)
+            )
+        for data in sets:
+            if isinstance(data, FFHQBlindDataset) and data.latents is not None:
+                refuse_other_codebook(data.latents, ours)
 
     def restore(self, batch: Batch, ema: bool = True) -> Tensor:
         return self.restore_with(batch, self.fidelity_weight, ema)
@@ -359,6 +376,26 @@ class CodeFormerJointModel(CodeFormerModel):
 def unmasked(image: Tensor, batch: Batch) -> Tensor:
     """The restored pictures; where there is a mask, the given ones outside of it."""
     return torch.where(batch.mask > 0, image, batch.lq) if "mask" in batch else image
+
+
+def same_codebook(one: Tensor, other: Tensor) -> bool:
+    """Whether two codebooks (codebook_size, emb_dim) are one.
+
+    Their bits may differ: published averages of a codebook that is never trained have rounded in each iteration (1e-6 of a
+    value in all), and files in half precision once (5e-4).
+    """
+    return one.shape == other.shape and torch.allclose(one.float().cpu(), other.float().cpu(), rtol=1e-3, atol=1e-6)
+
+
+def refuse_other_codebook(latents: Latents, codebook: Tensor) -> None:
+    """DataError where the codes of a file are of another codebook; the log is told where the file does not say."""
+    if latents.codebook is None:
+        log.warning("%s, does not say of which VQGAN its codes are: see to it that they are of network_g's", latents.source)
+    elif not same_codebook(latents.codebook, codebook):
+        raise DataError(
+            f"{latents.source}, has codes of another codebook than that of network_g: name the file of its VQGAN, or make it "
+            "with scripts/generate_latent_gt.py"
+        )
 
 
 def refuse_other_codes(source: str, codes: Tensor, network: nn.Module) -> None:

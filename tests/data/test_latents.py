@@ -107,6 +107,8 @@ def test_without_mirrored_codes(tmp_path):
         ({"names": ["a"], "orig": torch.zeros(2, 256, dtype=torch.int16)}, "tables of whole numbers"),
         ({"names": ["a"], "orig": torch.zeros(1, 256)}, "tables of whole numbers"),
         ({"names": ["a"], "orig": CODES[:1]}, "tables of whole numbers"),
+        ({"names": ["a"], "orig": torch.zeros(1, 4, dtype=torch.int16), "codebook": torch.zeros(4)}, "float32 as `codebook`"),
+        ({"names": ["a"], "orig": torch.zeros(1, 4, dtype=torch.int16), "codebook": [[0.5]]}, "float32 as `codebook`"),
         ({"names": "a", "orig": torch.zeros(1, 256, dtype=torch.int16)}, "without names"),
         ({"names": ["a", "b", "a"], "orig": torch.zeros(3, 4, dtype=torch.int16)}, r"of 1 pictures twice \(a\)"),
         ({"orig": {1: CODES, "1": CODES, "b": CODES}}, r"of 1 pictures twice \(1\)"),

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +17,7 @@ from facerestore.archs import build_network
 from facerestore.checkpoint import save_checkpoint
 from facerestore.data import build_dataset
 from facerestore.data.base import SampleKey
-from facerestore.data.image_io import read_image
+from facerestore.data.image_io import read_image, write_image
 from facerestore.data.latents import read_latents
 from facerestore.inference import latents
 from scripts import generate_latent_gt
@@ -62,7 +68,7 @@ def expected(network, name: str, mirrored: bool) -> np.ndarray:
 def test_codes_of_both_flips_reach_the_samples(place):
     assert generate("--part", 2) == 0
     found = read_latents("out/codes.pth")
-    assert set(found.names) == set(NAMES)
+    assert set(found.names) == set(NAMES) and torch.equal(found.codebook, place.codebook)
     for name in NAMES:
         for mirrored in (False, True):
             assert np.array_equal(found.codes(name, mirrored), expected(place, name, mirrored))
@@ -123,7 +129,75 @@ def test_bad_input_is_one_sentence(place, tmp_path, capsys):
     assert capsys.readouterr().err.count("generate_latent_gt.py: ") == 1
     assert generate("--skip-bad") == 0
     out = capsys.readouterr().out
-    assert "wide.png is 32x16, others are 16x16 (left out)" in out and "codes of 4 pictures" in out
+    assert "wide.png is 32x16, which is not square (left out)" in out and "codes of 4 pictures" in out
     save_checkpoint("vqgan.pth", {"params": small.build("MSRResNet").state_dict()}, {})
     assert generate() == 2
     assert "holds a MSRResNet: give the VQAutoEncoder of stage I" in capsys.readouterr().err
+
+
+def stopped(monkeypatch, *more: object) -> None:
+    """A run that is stopped when all its parts are there."""
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "write_latents", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert generate(*more) == 130
+
+
+def test_parts_of_pictures_that_have_changed_are_not_taken(place, tmp_path, monkeypatch):
+    for name in "ab":
+        write_image(tmp_path / f"faces/{name}.bmp", read_image(f"faces/{name}.png"))  # pictures of as many bytes
+        os.unlink(f"faces/{name}.png")
+    stopped(monkeypatch)
+    shutil.copy("faces/b.bmp", "faces/a.bmp")
+    assert generate() == 0
+    found = read_latents("out/codes.pth")
+    assert np.array_equal(found.codes("a", False), found.codes("b", False))
+
+
+def test_parts_that_left_pictures_out_are_not_taken_where_that_is_not_asked(place, tmp_path, monkeypatch, capsys):
+    truncate(tmp_path / "faces/d.png")
+    stopped(monkeypatch, "--skip-bad")
+    assert generate() == 2 and "d.png" in capsys.readouterr().err
+    assert generate("--skip-bad") == 0 and "(4 were there already)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("part", [1, 9])
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([(16, 16), (32, 32)], "b.png is 32x32, others are 16x16"),
+        ([(32, 8), (16, 16)], "a.png is 8x32, which is not square"),
+        ([(15, 15)], "a.png is 15x15, and this VQGAN takes multiples of 2"),
+    ],
+)
+def test_one_size_in_all_parts(place, tmp_path, capsys, sizes, message, part, workers):
+    for name, (height, width) in zip("ab", sizes, strict=False):
+        folder(tmp_path / "sizes", [name], height, width)
+    assert generate("--input", "sizes", "--part", part, "--workers", workers) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("generate_latent_gt.py: ") == 1
+
+
+@pytest.mark.parametrize("output", ["vqgan.pth", "faces/a.png", "faces", "vqgan.pth/codes.pth"])
+def test_no_file_of_something_else_is_overwritten(place, capsys, monkeypatch, output):
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    monkeypatch.setattr(latents, "encode", None)
+    assert generate("--output", output) == 2
+    assert f"{output}: " in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_codes_are_replaced(place):
+    assert generate() == generate() == 0
+    assert [path.name for path in Path("out").iterdir()] == ["codes.pth"]
+
+
+def test_two_runs_with_one_output(place, capsys):
+    Path("out/codes.pth.parts").mkdir(parents=True)
+    holding = "import fcntl; file = open('out/codes.pth.parts/.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); input()"
+    with subprocess.Popen([sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert generate() == 2
+        assert "out/codes.pth: another process is writing it" in capsys.readouterr().err
+        other.stdin.close()
+    assert generate() == 0

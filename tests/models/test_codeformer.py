@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
 from facerestore.config import load_options
+from facerestore.data import build_dataset
 from facerestore.data.latents import write_latents
 from facerestore.engine import build_model
+from facerestore.engine.builder import check_weights
 from facerestore.engine.cli import train_main
 from facerestore.engine.resume import save_network
-from facerestore.errors import CheckpointError, OptionError
+from facerestore.errors import CheckpointError, DataError, OptionError
 from facerestore.metrics.base import TRUTH
 from facerestore.registry import MODELS
 from tests import parity
@@ -106,6 +109,65 @@ def test_a_vqgan_with_a_codebook_of_another_size_is_refused(tmp_path):
         CheckpointError, match=r"net_g.pth: .*codebook_size=32\), .*quantize.embedding.weight is \(32, 8\), not \(16, 8\)"
     ):
         model(STAGE2, f"network_g.vqgan_path={file}")
+
+
+@pytest.fixture
+def vqgans(tmp_path, monkeypatch) -> dict[str, torch.Tensor]:
+    """Files a.pth and b.pth of two VQGANs; their codebooks."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate("ab"):
+        network = build_model(load_options(STAGE2, [f"manual_seed={seed}"])).networks["net_vqgan"]
+        torch.save({"params": network.state_dict()}, f"{name}.pth")
+    return {name: torch.load(f"{name}.pth", weights_only=True)["params"]["quantize.embedding.weight"] for name in "ab"}
+
+
+def checked(*overrides: str) -> None:
+    """Build stage II, and check its weights with its training's data set."""
+    options = load_options(STAGE2, overrides)
+    check_weights(options, build_model(options), [build_dataset(options.datasets["train"].component)])
+
+
+def test_a_vqgan_with_another_codebook_is_refused(vqgans, capsys):
+    a, b = "network_g.vqgan_path=a.pth", "path.pretrain_network_vqgan=b.pth"
+    checked(a)
+    with pytest.raises(CheckpointError, match="network_vqgan: has another codebook than network_g"):
+        checked(a, b)
+    with pytest.raises(CheckpointError, match="has another codebook"):
+        checked("network_g.vqgan_path=~", b)  # network_g has one of chance
+    checked("network_g.vqgan_path=random", b)
+    checked(a, b, "network_g.fix_modules=[generator]")  # it is network_g's own from the first iteration on
+    assert train_main(["-opt", str(STAGE2), *QUICK, "--set", a, b]) == 2
+    assert "codeformer_stage2.yml" in (err := capsys.readouterr().err) and err.count("error: ") == 1
+    assert not Path("experiments").exists(), "an earlier run stays where it is"
+
+
+@pytest.mark.slow
+def test_a_resumed_training_has_the_codebook_of_its_checkpoint(vqgans, capsys):
+    run = ["-opt", str(STAGE2), *QUICK, "--set", "train.total_iter=1", "logger.save_checkpoint_freq=1"]
+    assert train_main([*run, "network_g.vqgan_path=a.pth"]) == 0
+    resumed = [*run, "train.total_iter=2", "network_g.vqgan_path=~", "path.pretrain_network_vqgan=a.pth"]
+    assert train_main([*resumed, "--auto_resume"]) == 0
+    assert train_main([*resumed[:-1], "path.pretrain_network_vqgan=b.pth", "--auto_resume"]) == 2
+    assert "has another codebook than network_g" in capsys.readouterr().err
+
+
+def test_codes_of_another_codebook_are_refused(vqgans, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("facerestore"), "propagate", True)
+    codes = {name: torch.zeros(64, dtype=torch.int64) for name in NAMES}
+    given = ["network_g.vqgan_path=a.pth", "datasets.train.latent_gt_path=codes.pth"]
+    rounded = vqgans["a"] * (1 + 1e-6), vqgans["a"].half()  # averaged as published, and in half precision
+    for codebook in (vqgans["a"], *rounded):
+        write_latents("codes.pth", codes, codes, codebook)
+        checked(*given)
+    assert not caplog.messages
+    write_latents("codes.pth", codes, codes, vqgans["b"])
+    with pytest.raises(
+        DataError, match=r"codes.pth, named by `latent_gt_path`, has codes of another codebook than that of netw"
+    ):
+        checked(*given)
+    write_latents("codes.pth", codes, codes)
+    checked(*given)
+    assert [m for m in caplog.messages if "does not say of which VQGAN its codes are" in m] == caplog.messages != []
 
 
 PARTS = {1: (1.0, "lq"), 2: (1.0, "lq"), 3: (1.3, "lq"), 4: (None, "lq_large"), 5: (None, "lq_large"),

@@ -24,7 +24,7 @@ from facerestore.data.base import FaceDataset
 from facerestore.data.batch import Batch
 from facerestore.data.loader import worker_failures
 from facerestore.engine import distributed
-from facerestore.engine.builder import build_model
+from facerestore.engine.builder import build_model, check_weights
 from facerestore.engine.distributed import World
 from facerestore.engine.logs import bytes_text, logger, number
 from facerestore.engine.preflight.fingerprints import differing, fingerprints, state_of
@@ -33,7 +33,7 @@ from facerestore.engine.preflight.phases import Kind, Phase, kind_of, phases_of
 from facerestore.engine.preflight.weights import weight_findings
 from facerestore.engine.preflight.witness import Findings, Witness
 from facerestore.engine.resume import resume_training
-from facerestore.engine.trainer import Run, Validation, check_sets
+from facerestore.engine.trainer import Run, Validation, all_sets, check_sets
 from facerestore.errors import UserError, first_line, listed
 
 
@@ -97,6 +97,7 @@ class Trial:
             self.found.add(weight_findings(options, self.model))
             if state_file:
                 self.start = self._resume(state_file)
+            check_weights(options, self.model, all_sets(dataset, few))
         if self.start >= options.train.total_iter:
             raise UserError(f"{state_file}: all {options.train.total_iter} iterations are done: nothing is left to train")
         self.trainer = Run(options, folder, self.model, dataset, world, few)
