@@ -122,6 +122,9 @@ class CodeFormerIdxModel(Method):
             others["lookup"] = unmasked(self.vqgan(batch.lq).image, batch)
         return {"restored": self.restore(batch, ema), **others}
 
+    def restorers(self) -> tuple[str, ...]:
+        return "restored", *(f"w={w:g}" for w in self.compared_weights), *("lookup",) * self.compare_lookup
+
     def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
         found: dict[str | None, Tensor] = {}
         if self.g.predictor != "none":
