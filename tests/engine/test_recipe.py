@@ -162,8 +162,8 @@ def test_a_gate_may_look_at_the_last_validation(gate, message, here, capsys):
 @pytest.mark.parametrize(
     ("gate", "message"),
     [
-        ("{on: heldout, at_least: 0}", r"gate.code_accuracy.on: .*no validation set 'heldout' .did you mean 'held_out'"),
-        ("{on: held_out, above: lookdown}", r"above: .*no method 'lookdown' .did you mean 'lookup'"),
+        ("{on: heldout, at_least: 0}", r"code_accuracy.on: .*no validation set 'heldout' .did you mean 'held_out'"),
+        ("{on: held_out, above: lookdown}", r"above: .*no method 'lookdown' .there are restored, lookup"),
         ("{on: held_out, above: input}", r"above: .*no method 'input' .there are restored, lookup"),
         ("{on: held_out, of: w=0.5, above: lookup}", r"of: .*no method 'w=0.5'"),
         ("{on: held_out, above: restored}", "the figure of 'restored' is not above itself"),
