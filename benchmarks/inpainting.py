@@ -5,7 +5,8 @@
 FACES is a folder of aligned faces of the networks' size.  A predictor is a file of weights or an option file: a VQGAN looks up
 the nearest codes; so does a CodeFormer with `predictor: nearest`.  Strokes grow over each face, the same ones for all
 predictors; where they are, a picture is painted anew, and all else is kept.  What is measured is the whole picture, against
-the one that was masked: means over all faces.  The table (Markdown) names the share that was in fact masked.
+the one that was masked: means over all faces.  The table (Markdown) names the share that was in fact masked, and tells the
+same of the picture with its strokes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from scripts.common import Parser, run, whole
 
 Scores = dict[tuple[float, str], list[dict[str, float]]]  # (share asked for, predictor) -> figures of each picture
 MASKED = "masked"  # among the figures: the share that was
+UNTOUCHED = "strokes left"  # among the predictors
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -79,6 +81,7 @@ def compare(given: argparse.Namespace) -> None:
         for number, file in enumerate(files):
             measure(file, np.random.default_rng([given.seed, number]), sorted(given.shares), predictors, metrics, scores)
             bar.update()
+    print(f"{len(files)} faces of {given.faces}")
     print(table(scores))
 
 
@@ -94,14 +97,21 @@ def measure(
     image = read_image(file)
     truth = tensor(image)
     for wanted, mask in zip(shares, sample_growing_masks(rng, *image.shape[:2], shares), strict=True):
+        seen = apply_mask(image, mask)
+        scores.setdefault((wanted, UNTOUCHED), []).append(figures_of(seen, mask, metrics, truth))
         for name, restorer in predictors.items():
             told = CONDITIONS["inpaint"] if restorer.network.fuses_input else ()
             try:
-                (painted,) = restorer.restore_batch([apply_mask(image, mask)], *told)
+                (painted,) = restorer.restore_batch([seen], *told)
             except DataError as error:
                 raise DataError(f"picture {file}: {error}") from None
-            figures = picture_figures(metrics, tensor(composed(image, painted, mask > 0)), truth)
-            scores.setdefault((wanted, name), []).append({MASKED: float((mask > 0).mean()), **figures})
+            whole_picture = composed(image, painted, mask > 0)
+            scores.setdefault((wanted, name), []).append(figures_of(whole_picture, mask, metrics, truth))
+
+
+def figures_of(image: np.ndarray, mask: np.ndarray, metrics: Mapping[str, AnyMetric], truth: torch.Tensor) -> dict[str, float]:
+    """What is measured of one picture, and how much of it was masked."""
+    return {MASKED: float((mask > 0).mean()), **picture_figures(metrics, tensor(image), truth)}
 
 
 def tensor(image: np.ndarray) -> torch.Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from facerestore.errors import CheckpointError, OptionError, first_line, listed
 from facerestore.files import atomic_write
-from facerestore.registry import ARCHS, PublishedFile, WeightFile, shapes_of
+from facerestore.registry import ARCHS, PublishedFile, WeightFile, parameters_of, shapes_of
 
 State = dict[str, Tensor]
 STATE_KEYS = ("params_ema", "params", "state_dict", "g_ema")  # where published files keep their weights, best first
@@ -105,6 +105,20 @@ def refuse_other_weights(network: nn.Module, state: Mapping[str, Tensor], source
     differing = [k for k in own if k in state and own[k].shape != state[k].shape]
     if differing or (strict and (missing or unexpected)) or len(missing) == len(own):
         raise CheckpointError(f"{source}: {_mismatch(network, state, missing, unexpected, differing)}")
+
+
+def refuse_other_kind(file: Checkpoint, cls: type[nn.Module], keywords: Mapping[str, Any]) -> None:
+    """CheckpointError where a file's `meta` says another thing than `keywords` of what its weights do not show."""
+    said = file.meta.get("keywords")
+    if file.meta.get("type") != cls.__name__ or not isinstance(said, Mapping):
+        return
+    for parameter in parameters_of(cls):
+        ours, theirs = (given.get(parameter.name, parameter.default) for given in (keywords, said))
+        if parameter.name in cls.traceless and ours != theirs:
+            raise CheckpointError(
+                f"{file.path}: these weights were trained with `{parameter.name}: {theirs}`, and the options say {ours}: say "
+                "as the file does, or take other weights"
+            )
 
 
 def refuse_no_numbers(state: State, source: str) -> None:

@@ -44,6 +44,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="0 (quality) to 1 (fidelity); default: as the option file says, else 0.5; 0 to colorize, 1 to inpaint",
     )  # fmt: skip
     weight.add_argument("--sweep", type=share, nargs="+", metavar="W", help="several of them, side by side as NAME_sweep.png")
+    parser.add_argument(
+        "--adain", action=argparse.BooleanOptionalAction,
+        help="colours and light of the input (default: as the option file says, else yes; no to inpaint)",
+    )  # fmt: skip
     parser.add_argument("--masks", metavar="PLACE", help="to inpaint: a file for all pictures, or a folder with their names")
     parser.add_argument(
         "--other-size", choices=("resize", "refuse"), default="resize",
@@ -79,10 +83,10 @@ def restore(given: argparse.Namespace) -> None:
     ending = "_sweep.png" if given.sweep else ".png"
     targets = {name: folder / f"{name}{ending}" for name in pictures}
     for name, target in targets.items():
-        if target.exists() and target.samefile(pictures[name]):
-            raise DataError(f"{target}: the result would take the picture's place: name another folder (--output)")
+        if target.exists() and target.parent.samefile(Path(pictures[name]).parent):
+            raise DataError(f"{target}: the result would take the place of a picture: name another folder (--output)")
     faces = open_faces(given)
-    left_out, resized = [], []
+    left_out, resized, painted = [], [], []
     with progress_bar(len(pictures), what=given.task, unit="img") as bar:
         for result in faces.results(pictures):
             if result.fault:
@@ -90,9 +94,12 @@ def restore(given: argparse.Namespace) -> None:
                 bar.write(f"left out: {result.fault}", file=sys.stderr)
             else:
                 resized += [result.name] if result.resized else []
+                painted += [] if result.painted is None else [result.painted]
                 write_image(targets[result.name], labelled_sweep(result) if given.sweep else next(iter(result.images.values())))
             bar.update()
-    print(f"{folder}: {len(pictures) - len(left_out)} of {len(pictures)} pictures")
+    print(f"{folder}: {len(pictures) - len(left_out)} of {len(pictures)} pictures{conditions(faces)}")
+    if painted:
+        print(f"painted anew: {min(painted):.1%} to {max(painted):.1%} of a picture")
     if resized:
         side = faces.restorer.network.in_size
         print(f"resized to {side}x{side} for the network: {listed(resized, 5)}")
@@ -107,10 +114,17 @@ def open_faces(given: argparse.Namespace) -> Faces:
         device=given.device, precision=given.precision, channels_last=given.channels_last,
     )  # fmt: skip
     asked = given.sweep or ([] if given.fidelity is None else [given.fidelity])
-    if asked and told is None:
-        raise OptionError(f"w is CodeFormer's, but {restorer.source} is a {restorer.kind}: leave out -w and --sweep")
-    ws, adain = (asked or [told.w], told.adain) if told else ([None], None)
+    if told is None and (asked or given.adain is not None):
+        raise OptionError(f"w and adain are CodeFormer's, but {restorer.source} is a {restorer.kind}: leave them out")
+    ws, adain = (asked or [told.w], told.adain if given.adain is None else given.adain) if told else ([None], None)
     return Faces(restorer, given.task, ws, adain, given.masks, given.other_size, given.batch)
+
+
+def conditions(faces: Faces) -> str:
+    """', w = 0.5, colours and light of the input', of a network that is told any."""
+    if faces.adain is None:
+        return ""
+    return f", w = {listed([f'{w:g}' for w in faces.ws])}" + (", colours and light of the input" if faces.adain else "")
 
 
 def labelled_sweep(result: Result) -> np.ndarray:

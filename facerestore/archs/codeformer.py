@@ -44,6 +44,7 @@ class CodeFormer(Generator):
     offers = frozenset({"image", "logits", "codes", "feat"})
     input_range = output_range = (-1.0, 1.0)
     fuses_input = True
+    traceless = frozenset({"n_head"})
     weight_files = {"vqgan_path": WeightFile(partial=True, doc="file of the VQAutoEncoder's weights, or 'random'")}
 
     def __init__(
@@ -171,7 +172,7 @@ class CodeFormer(Generator):
             return self.cnn(feat).flatten(2).transpose(1, 2)
         if self.predictor != "transformer":
             rows = feat.permute(0, 2, 3, 1).flatten(0, 2)
-            return -squared_distances(rows.float(), self.codebook).view(len(feat), -1, len(self.codebook))
+            return -squared_distances(rows, self.codebook).view(len(feat), -1, len(self.codebook))
         tokens = self.feat_emb(feat.flatten(2).transpose(1, 2))
         for layer in self.ft_layers:
             tokens = layer(tokens, self.position_emb)

@@ -43,6 +43,7 @@ class FAN(LandmarkNetwork):
     """
 
     input_range = (-1.0, 1.0)  # of get_heatmap and get_landmark, which a data set's pictures go through
+    traceless = frozenset({"end_relu"})
     weight_files = {
         "fname_pretrained": WeightFile(
             extra_keys=True, doc="file of published weights, which may hold more stages, or 'random'"

@@ -96,6 +96,7 @@ class GFPGAN(Generator):
     offers = frozenset({"image", "rgbs", "latents"})
     input_range = output_range = (-1.0, 1.0)
     draws_noise = True
+    traceless = frozenset({"input_is_latent"})
     weight_files = {
         "decoder_load_path": WeightFile(
             DECODER,

@@ -55,6 +55,7 @@ class Network(nn.Module):
     offers: ClassVar[frozenset[str]] = frozenset()  # the output's fields that it fills
     input_range: ClassVar[Range | None] = None  # of pictures; None: it works in any
     output_range: ClassVar[Range | None] = None
+    traceless: ClassVar[frozenset[str]] = frozenset()  # keywords that decide its output, and of which weights show nothing
 
     @classmethod
     def keywords_of(cls, state: dict[str, Tensor]) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ class RestoreFormer(Generator):
 
     offers = frozenset({"image", "codes", "code_loss", "feat"})
     input_range = output_range = (-1.0, 1.0)
+    traceless = frozenset({"head_size"})
 
     def __init__(
         self,

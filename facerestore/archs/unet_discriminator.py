@@ -25,6 +25,8 @@ class UNetDiscriminatorSN(Discriminator):
     Source of the figures: Real-ESRGAN, realesrgan/archs/discriminator_arch.py.
     """
 
+    traceless = frozenset({"skip_connection"})
+
     def __init__(self, num_in_ch: Count, num_feat: Count = 64, skip_connection: bool = True):
         """
         Args:

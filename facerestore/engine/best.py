@@ -8,10 +8,10 @@ from pathlib import Path
 
 from facerestore.checkpoint import SUFFIXES, read_checkpoint
 from facerestore.config import Options
-from facerestore.engine.evaluation import DatasetScores
 from facerestore.engine.logs import Curves, logger, number
 from facerestore.engine.report import Better, direction
 from facerestore.engine.resume import remove_other_format, save_network
+from facerestore.engine.scores import DatasetScores
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import CheckpointError, OptionError
 

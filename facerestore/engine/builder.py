@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from facerestore.checkpoint import Checkpoint, load_weights, read_checkpoint
+from facerestore.checkpoint import Checkpoint, load_weights, read_checkpoint, refuse_other_kind
 from facerestore.config import Options
 from facerestore.config.checks import (
     check_optimizer,
@@ -73,6 +73,7 @@ def build_networks(options: Options) -> dict[str, nn.Module]:
         if path := options.path.pretrain.get(key):
             with options.naming("path", f"pretrain_{key}"):
                 file = read_checkpoint(path)
+                refuse_other_kind(file, ARCHS.get(section.type), options.inherited | section.component)
                 strict = options.path.strict_load.get(key, True)
                 load_weights(networks[key], file, _param_key(key, file, options), strict)
     return {key: networks[key] for key in options.networks}

@@ -19,11 +19,12 @@ from facerestore.config import Options, load_options
 from facerestore.data.image_io import read_image, tensor_to_image
 from facerestore.data.loader import evaluation_loader
 from facerestore.engine.children import program, run_program
-from facerestore.engine.evaluation import BASELINES, directions, evaluation_sets
+from facerestore.engine.evaluation import evaluation_sets
 from facerestore.engine.logs import number
 from facerestore.engine.origins import Origin
 from facerestore.engine.recipe import Planned
 from facerestore.engine.report import DataSection, Picture, write_report
+from facerestore.engine.scores import BASELINES, directions
 from facerestore.errors import DataError, OptionError
 from facerestore.files import atomic_write
 from facerestore.registry import MODELS

@@ -12,9 +12,9 @@ from typing import Any
 from facerestore.config import Options
 from facerestore.config.schema import DatasetOptions
 from facerestore.data.domains import DomainDataset
-from facerestore.engine.evaluation import BASELINES
 from facerestore.engine.logs import LOSSES, Curves, read_curves
 from facerestore.engine.memory import unallocated_model
+from facerestore.engine.scores import BASELINES
 from facerestore.errors import OptionError, UserError, listed, nearest
 from facerestore.registry import DATASETS, METRICS
 

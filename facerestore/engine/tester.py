@@ -10,19 +10,10 @@ from facerestore.config.schema import net_of
 from facerestore.engine import distributed
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import (
-    evaluate,
-    evaluation_sets,
-    how_timed,
-    iterations_of_weights,
-    log_means,
-    look_at_samples,
-    page,
-    protocol_of,
-    write_tables,
-)
+from facerestore.engine.evaluation import evaluate, evaluation_sets, how_timed, iterations_of_weights, look_at_samples, page
 from facerestore.engine.logs import log_notes, logger, read_curves, start_logging
 from facerestore.engine.measuring import build_metrics, protocols
+from facerestore.engine.scores import log_means, protocol_of, write_tables
 from facerestore.errors import OptionError
 from facerestore.registry import MODELS
 

@@ -21,18 +21,7 @@ from facerestore.engine import distributed
 from facerestore.engine.best import best_directions, best_so_far, keep_best
 from facerestore.engine.builder import build_model
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import (
-    DatasetScores,
-    dataset_of,
-    directions,
-    evaluate,
-    evaluation_sets,
-    how_timed,
-    log_means,
-    look_at_samples,
-    page,
-    protocol_of,
-)
+from facerestore.engine.evaluation import dataset_of, evaluate, evaluation_sets, how_timed, look_at_samples, page
 from facerestore.engine.grid import ROWS as GRID_ROWS
 from facerestore.engine.logs import (
     LOSSES,
@@ -53,6 +42,7 @@ from facerestore.engine.recovery import Recovery
 from facerestore.engine.resume import resume_training, save_training, saved_iterations
 from facerestore.engine.run_folder import begun_by_this_job, note_job, prepare_folder, restarted, run_folder, state_to_resume
 from facerestore.engine.scaling import START as FIRST_SCALE
+from facerestore.engine.scores import DatasetScores, directions, log_means, protocol_of
 from facerestore.engine.stopping import exit_code, stop_signals
 from facerestore.engine.training import TrainingModel
 from facerestore.engine.wandb_run import WandbRun, project_of, require_wandb

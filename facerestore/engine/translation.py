@@ -27,10 +27,10 @@ from facerestore.data.image_io import tensor_to_image, write_image
 from facerestore.data.loader import evaluation_loader
 from facerestore.engine import distributed
 from facerestore.engine.batches import to_unit_range, upload
-from facerestore.engine.evaluation import DatasetScores, Protocol
 from facerestore.engine.logs import logger, progress_bar
 from facerestore.engine.measuring import TRUTH, Scores, SetFigures, sent, split_off_nan
 from facerestore.engine.report import Picture
+from facerestore.engine.scores import DatasetScores, Protocol
 from facerestore.engine.training import TrainingModel
 from facerestore.errors import listed
 from facerestore.inference.translator import Translator, write_video

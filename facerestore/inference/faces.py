@@ -60,6 +60,7 @@ class Result:
         images: the restored pictures, uint8 (H', W', 3), by w (by None of a network without); none where there is a fault
         fault: why it was left out
         resized: whether the network saw it resized
+        painted: share of its pixels that were painted anew, where there is a mask
     """
 
     name: str
@@ -68,6 +69,7 @@ class Result:
     images: Mapping[float | None, np.ndarray] | None = None
     fault: str | None = None
     resized: bool = False
+    painted: float | None = None
 
 
 @dataclass(eq=False)
@@ -174,7 +176,8 @@ class Faces:
             return
         for i, face in enumerate(group):
             images = {w: composed(face.image, images[i], face.mask) for w, images in by_w.items()}
-            yield Result(face.name, face.path, face.seen, images, resized=face.seen.shape != face.image.shape)
+            resized, painted = face.seen.shape != face.image.shape, None if face.mask is None else float(face.mask.mean())
+            yield Result(face.name, face.path, face.seen, images, resized=resized, painted=painted)
 
 
 def composed(image: np.ndarray, restored: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -90,6 +90,32 @@ class IdentityDistance(PictureMetric):
         return {"colours": f"{channels}, bilinear to {self.size} x {self.size} without antialiasing"}
 
 
+@METRICS.register("calculate_identity_similarity")
+class IdentitySimilarity(IdentityDistance):
+    """How alike an identity network finds the restored face and the true one: the cosine of the two embeddings, the identity
+    score (IDS) of CodeFormer's tables.  Higher is better.
+
+    Whole pictures go through the network, so that they must be aligned faces, as it was trained on.
+    """
+
+    def __init__(
+        self,
+        network: Annotated[nn.Module, Part(ARCHS, offers=("embedding",))],
+        colours: Literal["gray", "rgb"] = "gray",
+        size: Annotated[int, Meta(ge=8, le=4096)] = 128,
+    ):
+        """
+        Args:
+            network: the identity network: pictures in [-1, 1] to embeddings (N, C)
+            colours: whether it takes gray pictures (N, 1, H, W), as GFPGAN's ArcFace does, or RGB
+            size: side of the pictures that it takes
+        """
+        super().__init__(network, "cosine", colours, size)
+
+    def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
+        return 1 - super().forward(image, target)
+
+
 def network_input(image: Tensor, colours: Literal["gray", "rgb"], size: int) -> Tensor:
     """RGB (N, 3, H, W) as an identity network takes it: gray or not, (N, 1 or 3, size, size)."""
     if colours == "gray":
@@ -121,6 +147,20 @@ class DlibIdentityDistance(PictureMetric):
 
     def protocol(self) -> dict[str, Any]:
         return {"colours": "RGB, 8 bits", **dlib_faces().encoder_protocol()}
+
+
+@METRICS.register("calculate_dlib_identity_similarity")
+class DlibIdentitySimilarity(DlibIdentityDistance):
+    """How alike dlib finds the restored face and the true one: the cosine of the two embeddings.  Higher is better.
+
+    Not a number where no face is found in one of the two.  Needs the extra `faces`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("cosine")
+
+    def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
+        return 1 - super().forward(image, target)
 
 
 @METRICS.register("calculate_landmark_distance")

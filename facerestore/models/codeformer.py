@@ -45,7 +45,7 @@ class CodeFormerIdxModel(Method):
         cross_entropy_loss: whether codes are predicted (`cross_entropy_loss`, eq. 5)
         entropy_loss_weight: what that term is multiplied by
         fidelity_weight: w of restored pictures: how much of the picture's own features they take, 0 quality, 1 fidelity
-        compared_weights: further values of w that are restored beside it, as methods `w=0.5` of the report
+        compared_weights: further values of w that are restored beside it: the methods of the report are then called `w=0.5`
         adain: whether restored pictures take colours and light from the features of the degraded ones
         compare_lookup: whether the VQGAN alone restores beside it, as method `lookup`: by the codes nearest to its features
     """
@@ -55,6 +55,7 @@ class CodeFormerIdxModel(Method):
     spared_by = {"network_vqgan": "latent_gt_path"}
     ema_decay = 0.995
     tells_codes = True
+    has_codes_alone = True  # iterations in which no picture is restored
 
     def __init__(
         self,
@@ -77,6 +78,10 @@ class CodeFormerIdxModel(Method):
         self.fidelity_weight, self.compared_weights, self.adain = fidelity_weight, compared_weights, adain
 
     def step(self, batch: Batch, it: int) -> None:
+        self.codes_step(batch)
+
+    def codes_step(self, batch: Batch) -> None:
+        """An iteration in which codes are predicted, and no picture restored."""
         codes = self.true_codes(batch)
         with self.phase("g") as loss:
             self.code_terms(loss, self.g(batch.lq, code_only=True), codes)
@@ -98,8 +103,11 @@ class CodeFormerIdxModel(Method):
     @classmethod
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
         """The VQGAN's codes must be those that are predicted, and something must be minimised."""
-        if not (cls.minimises_one_of or keywords.get("cross_entropy_loss", True) or keywords.get("use_hq_feat_loss", True)):
-            raise OptionError("nothing is minimised: set this or `use_hq_feat_loss` to true", ("train", "cross_entropy_loss"))
+        if cls.has_codes_alone and not (keywords.get("cross_entropy_loss", True) or keywords.get("use_hq_feat_loss", True)):
+            raise OptionError(
+                "nothing is minimised where codes are predicted alone: set this or `use_hq_feat_loss` to true",
+                ("train", "cross_entropy_loss"),
+            )
         if "network_vqgan" in networks:
             ours, theirs = (networks[key].codebook.shape[0] for key in ("network_g", "network_vqgan"))
             if ours != theirs:
@@ -117,18 +125,24 @@ class CodeFormerIdxModel(Method):
         return self.restore_with(batch, self.fidelity_weight, ema)
 
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
-        others = {f"w={w:g}": self.restore_with(batch, w, ema) for w in self.compared_weights}
+        others = {f"w={w:g}": self.restore_with(batch, w, ema) for w in self.compared_weights if w != self.fidelity_weight}
         if self.compare_lookup:
             others["lookup"] = unmasked(self.vqgan(batch.lq).image, batch)
-        return {"restored": self.restore(batch, ema), **others}
+        return {self.restored_name: self.restore(batch, ema), **others}
+
+    @property
+    def restored_name(self) -> str:
+        """What restored pictures are called: by their w where others stand beside them."""
+        return f"w={self.fidelity_weight:g}" if self.compared_weights else "restored"
 
     def restorers(self) -> tuple[str, ...]:
-        return "restored", *(f"w={w:g}" for w in self.compared_weights), *("lookup",) * self.compare_lookup
+        others = (f"w={w:g}" for w in self.compared_weights if w != self.fidelity_weight)
+        return self.restored_name, *others, *("lookup",) * self.compare_lookup
 
     def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
         found: dict[str | None, Tensor] = {}
         if self.g.predictor != "none":
-            found["restored"] = self.inference_network("net_g", ema)(batch.lq, code_only=True).codes
+            found[self.restored_name] = self.inference_network("net_g", ema)(batch.lq, code_only=True).codes
         if self.compare_lookup:
             found["lookup"] = self.vqgan(batch.lq, code_only=True).codes
         if "latent_gt" in batch or (self.vqgan and "gt" in batch):
@@ -162,6 +176,7 @@ class CodeFormerModel(CodeFormerIdxModel):
     needed_to_train = ("network_vqgan", "network_d", "gan_opt")
     minimises_one_of = ("pixel_opt", "perceptual_opt")
     ema_decay = 0.997
+    has_codes_alone = False
 
     def __init__(
         self,
@@ -269,6 +284,7 @@ class CodeFormerJointModel(CodeFormerModel):
     """
 
     reads = ("lq", "lq_large", "gt")
+    has_codes_alone = True
 
     def __init__(
         self,
@@ -327,7 +343,7 @@ class CodeFormerJointModel(CodeFormerModel):
         if self.restores(it):
             self.step_with(batch, it, self.w_early if it <= self.w_late_start_iter else self.w_late)
         elif self.generator_turn.includes(it):
-            super(CodeFormerModel, self).step(Batch(batch, lq=batch.lq_large), it)
+            self.codes_step(Batch(batch, lq=batch.lq_large))
 
     def restores(self, it: int) -> bool:
         """Whether iteration `it` restores the picture; the others predict codes alone."""

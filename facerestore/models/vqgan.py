@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from facerestore.archs.layers.quantizers import VectorQuantizer, code_counts, kmeans, perplexity
+from facerestore.archs.layers.quantizers import GumbelQuantizer, VectorQuantizer, code_counts, kmeans, perplexity
 from facerestore.data.batch import Batch
 from facerestore.errors import OptionError
 from facerestore.losses.hints import Weight
@@ -22,8 +23,10 @@ from facerestore.models.base import DiscriminatorNetwork, Method, Terms, Turn
 from facerestore.registry import ARCHS, MODELS, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm
 
 CodingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image", "codes", "code_loss", "feat"))]
+Temperature = Annotated[float, Meta(gt=0, le=1)]
 
 USAGE_DECAY = 0.99  # of the running shares of the codes
+CODEBOOK_CARE = ("codebook_kmeans_iter", "dead_codes_restart_every")  # keywords
 DEAD = 0.01  # a code is dead whose running share is below this part of an equal share: unused for 460 iterations
 
 
@@ -32,7 +35,9 @@ class VQGANModel(Method):
     """An autoencoder through a codebook minimises its distance to the picture and deceives a discriminator.
 
     Logged beside the terms: `codebook_perplexity`, how many codes the batches of all processes use; `codebook_dead`, how many
-    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.
+    have hardly been used for some hundred iterations; and `codebook_usage`, the share of the others.  A code that was put
+    elsewhere (`dead_codes_restart_every`) counts as used until it has had as many iterations: of such a training only pictures
+    that are held out tell the truth (`calculate_codebook_usage`).
 
     Args:
         network_g: the autoencoder, from pictures (N, 3, H, W) to codes and back
@@ -48,6 +53,8 @@ class VQGANModel(Method):
         net_d_start_iter: there is no adversary up to this iteration
         codebook_kmeans_iter: before this iteration the codebook becomes the centres of its batch's features; 0: never
         dead_codes_restart_every: in every n-th iteration dead codes become features of its batch; by default never
+        gumbel_cooling_iter: iterations in which the temperature of gumbel codes would fall from 1 to 0, as published
+        gumbel_coldest: where it stops: a mixture of codes that is nearly one, as in evaluation
     """
 
     optimizer_networks = {"optim_g": ("net_g",), "optim_d": ("net_d",)}
@@ -72,18 +79,23 @@ class VQGANModel(Method):
         net_d_start_iter: Iteration = 0,
         codebook_kmeans_iter: Iteration = 0,
         dead_codes_restart_every: Period | None = None,
+        gumbel_cooling_iter: Period = 160_000,
+        gumbel_coldest: Temperature = 1 / 16,
     ):
         self.g = network_g
         self.adversary = AdaptiveAdversary(network_d, pixel_opt, perceptual_opt, gan_opt, disc_weight, use_adaptive_weight)
         self.codebook_weight = (codebook_opt or {}).get("loss_weight", 1.0)
         self.generator_turn, self.adversary_turn = Turn.after(net_g_start_iter, net_d_iters), Turn.after(net_d_start_iter)
         self.kmeans_iter, self.restart_every = codebook_kmeans_iter, dead_codes_restart_every
+        self.cooling_iter, self.coldest = gumbel_cooling_iter, gumbel_coldest
         self.shares: Tensor | None = None  # running shares of the codes (codebook_size,), once there are any
 
     def step(self, batch: Batch, it: int) -> None:
         judged = self.adversary_turn.includes(it)
         if it == self.kmeans_iter:
             self.start_codebook(batch.gt, it)
+        if isinstance(self.g.quantize, GumbelQuantizer):
+            self.g.quantize.temperature.fill_(max(self.coldest, 1 - it / self.cooling_iter))
         if self.generator_turn.includes(it):
             with self.phase("g") as loss:
                 out = self.g(batch.gt)
@@ -96,7 +108,7 @@ class VQGANModel(Method):
         if judged:
             with self.phase("d") as loss:
                 self.adversary.discriminator_terms(loss, out.image, batch.gt)
-        if self.restart_every and it % self.restart_every == 0:
+        if self.restart_every and it % self.restart_every == 0 and self.shares is not None:  # the generator may not have begun
             self.restart_dead_codes(out.feat, it)
 
     def turning_points(self) -> dict[str, Turn]:
@@ -158,12 +170,12 @@ class VQGANModel(Method):
 
     @classmethod
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
-        """Only codes that are looked up by their distance can be put where features are."""
-        if isinstance(networks["network_g"].quantize, VectorQuantizer):
-            return
-        for keyword in ("codebook_kmeans_iter", "dead_codes_restart_every"):
+        """Only codes that are looked up by their distance can be put where features are; only drawn ones have a temperature."""
+        looked_up = isinstance(networks["network_g"].quantize, VectorQuantizer)
+        for keyword in ("gumbel_cooling_iter", "gumbel_coldest") if looked_up else CODEBOOK_CARE:
             if keywords.get(keyword):
-                raise OptionError(f"`{keyword}` needs `quantizer: nearest`: other codes are not found by distance", (keyword,))
+                kind, why = ("gumbel", "drawn by chance") if looked_up else ("nearest", "found by distance")
+                raise OptionError(f"`{keyword}` needs `quantizer: {kind}`: other codes are not {why}", (keyword,))
 
     def restore(self, batch: Batch, ema: bool = True) -> Tensor:
         return self.inference_network("net_g", ema)(batch.lq).image

@@ -64,6 +64,14 @@ def test_distances_keep_their_precision_under_autocast(z):
     assert torch.equal(found.codes, quantizer(z).codes) and torch.equal(found.code_loss, quantizer(z).code_loss)
 
 
+def test_distances_outside_of_a_quantizer_keep_it_too():
+    vectors, centres = parity.draw((64, 16), 1), parity.draw((128, 16), 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = quantizers.squared_distances(vectors.bfloat16(), centres)
+        assert torch.equal(found, quantizers.squared_distances(vectors.bfloat16().float(), centres))
+    torch.testing.assert_close(found, torch.cdist(vectors.bfloat16().float(), centres).square(), rtol=1e-4, atol=1e-4)
+
+
 def test_gumbel_draws_in_training_alone(z):
     quantizer = gumbel()
     drawn = []

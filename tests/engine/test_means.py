@@ -8,7 +8,7 @@ import yaml
 
 from facerestore.engine.cli import test_main as main_of_test
 from facerestore.engine.cli import train_main
-from facerestore.engine.evaluation import DatasetScores
+from facerestore.engine.scores import DatasetScores
 from tests.engine.runs import DEBUG
 
 INF = float("inf")

@@ -17,9 +17,10 @@ from facerestore.config import load_options
 from facerestore.data.image_io import write_image
 from facerestore.engine import build_model, cli, distributed, evaluation
 from facerestore.engine.distributed import World
-from facerestore.engine.evaluation import DatasetScores, Protocol, evaluate
+from facerestore.engine.evaluation import evaluate
 from facerestore.engine.logs import number
 from facerestore.engine.measuring import SetFigures, build_metrics, measurable, protocols
+from facerestore.engine.scores import DatasetScores, Protocol, log_means
 from facerestore.errors import OptionError
 from facerestore.metrics import calculate_psnr
 from facerestore.metrics.base import PictureMetric, SetMetric
@@ -163,7 +164,7 @@ def test_without_a_truth_what_needs_one_is_left_out_with_a_word(caplog):
     }
     assert result.notes() == ["psnr, shift: left out, as there is no truth"]
     with caplog.at_level("INFO", logger="facerestore"):
-        evaluation.log_means(result)
+        log_means(result)
     assert "psnr, shift: left out" in caplog.text
 
 

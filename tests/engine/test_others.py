@@ -14,7 +14,8 @@ from facerestore.config import load_options
 from facerestore.data.image_io import decode_image, picture_size, write_image
 from facerestore.engine import cli
 from facerestore.engine.best import mean_over_sets
-from facerestore.engine.evaluation import DatasetScores, dataset_of
+from facerestore.engine.evaluation import dataset_of
+from facerestore.engine.scores import DatasetScores
 from facerestore.engine.trainer import open_data
 from facerestore.errors import DataError
 

@@ -122,6 +122,15 @@ def test_mistakes_are_told_before_anything_runs(here, old, new, message):
     assert not here
 
 
+def test_gates_are_not_blind(monkeypatch):
+    """A training that puts dead codes elsewhere calls them used: its gate must look at faces that are held out."""
+    monkeypatch.chdir(ROOT)
+    for path in Path("options").glob("*codeformer*recipe.yml"):
+        for stage in read_recipe(path):
+            if stage.options.method.get("dead_codes_restart_every") and "codebook_usage" in stage.gates:
+                assert stage.gates["codebook_usage"].on in {section.name for section in stage.options.datasets.values()}, path
+
+
 def test_the_projects_recipe_is_well(monkeypatch):
     monkeypatch.chdir(ROOT)
     stages = read_recipe("options/codeformer_recipe.yml")
@@ -197,7 +206,9 @@ def test_a_figure_must_be_above_another_methods():
 
 @pytest.mark.parametrize("file", ["codeformer_stage2", "srresnet_srgan", "stargan2"])
 def test_methods_name_their_restorations_beforehand(file):
-    options = load_options(DEBUG / f"{file}.yml", ["val.compare_lookup=true"] if "code" in file else [])
+    options = load_options(
+        DEBUG / f"{file}.yml", ["val.compare_lookup=true", "val.compared_weights=[0.5]"] if "code" in file else []
+    )
     model = build_model(options)
     batch = next(iter(evaluation_loader(dataset_of(options.datasets["val"], options), 1)))
     assert set(model.method.restorers()) == set(model.restorations(batch))

@@ -376,7 +376,7 @@ def test_browser_finds_room_for_the_facts_beside_a_wide_table(tmp_path, browser,
     scores = {f"codebook_perplexity_{i}": 221.6 for i in range(5)}
     image = np.zeros((8, 8, 3), np.uint8)
     path = write_report(
-        tmp_path / "report.html", title="run", facts={"options": "options/faces64_codeformer_stage1.yml", "best": "23.1656 at 4000"},
+        tmp_path / "report.html", title="run", facts={"options": "options/faces64_codeformer_stage1.yml", "best": "23.2 at 9"},
         sections=[DataSection("faces", [Picture("face", {"input": image, "restored": image}, {"restored": scores}, {})])],
     )  # fmt: skip
     document = browser(path, f"--window-size={width},900", "--dump-dom")

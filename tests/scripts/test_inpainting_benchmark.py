@@ -56,23 +56,27 @@ def test_the_table(tmp_path, capsys):
     ]
     assert compare(tmp_path / "faces", *predictors, "--shares", 0.4, 0.1, 0.7) == 0
     found = rows(said := capsys.readouterr().out)
-    assert said.splitlines()[0] == "| masked | predictor | PSNR | SSIM |"
-    assert [row[1] for row in found] == ["transformer", "nearest"] * 3
-    assert [row[0] for row in found[::2]] == [row[0] for row in found[1::2]]  # the same strokes for both
-    for name in (0, 1):
-        psnr = [float(row[2]) for row in found[name::2]]
+    assert said.splitlines()[0].startswith("2 faces of ")
+    assert said.splitlines()[1] == "| masked | predictor | PSNR | SSIM |"
+    assert [row[1] for row in found] == ["strokes left", "transformer", "nearest"] * 3
+    assert (
+        [row[0] for row in found[::3]] == [row[0] for row in found[1::3]] == [row[0] for row in found[2::3]]
+    )  # the same strokes
+    for name in (0, 1, 2):
+        psnr = [float(row[2]) for row in found[name::3]]
         assert psnr == sorted(psnr, reverse=True) and psnr[0] > psnr[-1] + 3, "the more is painted, the more is wrong"
     assert compare(tmp_path / "faces", *predictors, "--shares", 0.4, 0.1, 0.7) == 0
     assert capsys.readouterr().out == said
 
-    figures = []
+    strokes, figures = [], []
     for i in range(2):
         image = read_image(tmp_path / f"faces/{i}.png")
         mask = sample_growing_masks(np.random.default_rng([0, i]), 32, 32, [0.1])[0][..., None] > 0
         painted = Restorer(tmp_path / "v.pth", device="cpu")(np.where(mask, np.uint8(255), image))
-        whole = [torch.from_numpy(p).permute(2, 0, 1)[None] / 255 for p in (np.where(mask, painted, image), image)]
-        figures.append(float(calculate_psnr(*whole)))
-    assert found[1][2] == f"{np.mean(figures):.2f}"
+        for under, told in ((np.uint8(255), strokes), (painted, figures)):
+            whole = [torch.from_numpy(p).permute(2, 0, 1)[None] / 255 for p in (np.where(mask, under, image), image)]
+            told.append(float(calculate_psnr(*whole)))
+    assert found[0][2] == f"{np.mean(strokes):.2f}" and found[2][2] == f"{np.mean(figures):.2f}"
 
 
 def test_lpips_where_its_weights_are(tmp_path, capsys):
@@ -80,7 +84,7 @@ def test_lpips_where_its_weights_are(tmp_path, capsys):
     words = ["--predictor", f"nearest={vqgan(tmp_path / 'v.pth')}", "--shares", 0.2, "--lpips", "random", "random"]
     assert compare(tmp_path / "face.png", *words) == 0
     said = capsys.readouterr().out
-    assert "| PSNR | SSIM | LPIPS |" in said and float(rows(said)[0][4]) > 0
+    assert "| PSNR | SSIM | LPIPS |" in said and float(rows(said)[1][4]) > 0
 
 
 @pytest.mark.parametrize(

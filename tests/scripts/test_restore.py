@@ -67,6 +67,10 @@ def test_an_option_file_says_what_the_network_is_told(work, capsys):
     assert restore("faces", *options, "val.fidelity_weight=0.25", "val.adain=false") == 0
     expected = Restorer("codeformer.pth", device="cpu")("faces/a.png", w=0.25, adain=False)
     assert np.array_equal(read_image("results/restore/a.png"), expected)
+    assert "3 of 3 pictures, w = 0.25\n" in capsys.readouterr().out
+    assert restore("faces", *options, "val.adain=false", "--adain", "-w", 0.25) == 0
+    assert "3 of 3 pictures, w = 0.25, colours and light of the input\n" in capsys.readouterr().out
+    assert not np.array_equal(read_image("results/restore/a.png"), expected)
     codeformer(work / "other.pth", codebook_size=24)
     assert restore("faces", *options, "path.pretrain_network_g=other.pth") == 2
     said = capsys.readouterr().err
@@ -136,7 +140,8 @@ def test_a_larger_picture_keeps_its_size_and_its_bytes_when_painted(work, capsys
     image = face(work / "large.png", 5, 48, 48)
     strokes("large.png", np.s_[10:20, 10:20])
     assert restore("large.png", "--weights", "codeformer.pth", "--task", "inpaint") == 0
-    assert "resized to 32x32 for the network: large\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resized to 32x32 for the network: large\n" in said and "painted anew: 4.3% to 4.3% of a picture\n" in said
     found = read_image("results/inpaint/large.png")
     assert (found[10:20, 10:20] != 255).any()
     found[10:20, 10:20] = image[10:20, 10:20]
@@ -222,7 +227,7 @@ REFUSED = [
     (["empty", "--weights", "codeformer.pth"], "folder empty holds no picture"),
     (["nowhere", "--weights", "codeformer.pth"], "nowhere: there is no such picture or folder"),
     (["faces/a.png", "other/a.png", "--weights", "codeformer.pth"], "two pictures are called 'a'"),
-    (["faces", "--weights", "codeformer.pth", "--output", "faces"], "the result would take the picture's place"),
+    (["faces", "--weights", "codeformer.pth", "--output", "faces"], "the result would take the place of a picture"),
     (["faces", "--weights", "codeformer.pth", "--set", "val.adain=true"], "codeformer.pth is no option file"),
     (["faces", "--weights", "none.pth", "--task", "colorize"], f"the published weights that colorize are codeformer_"
                                                                f"colorization.pth, {PLACE}codeformer_colorization.pth"),
@@ -232,7 +237,8 @@ REFUSED = [
     (["faces", "--weights", "vqgan_code1024.pth"], "holds a VQAutoEncoder, which repeats faces and restores none; the publ"),
     (["faces", "-opt", ROOT / "options/codeformer_test.yml", "--set", "path.pretrain_network_g=vqgan_code1024.pth"],
      "; the published weights that restore are codeformer.pth"),
-    (["faces", "--weights", "gfpgan.pth", "-w", 0.5], "w is CodeFormer's, but gfpgan.pth is a GFPGANv1Clean"),
+    (["faces", "--weights", "gfpgan.pth", "-w", 0.5], "w and adain are CodeFormer's, but gfpgan.pth is a GFPGANv1Clean"),
+    (["other/b.jpg", "--weights", "codeformer.pth", "--output", "other"], "would take the place of a picture"),
     (["faces", "-opt", ROOT / "options/stargan2_test.yml"], "weights"),
     (["faces", "--weights", "broken.pth"], "damaged or cut off"),
 ]  # fmt: skip
@@ -240,7 +246,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("words", "message"), REFUSED, ids=lambda v: v[:40] if isinstance(v, str) else "")
 def test_mistakes_are_one_sentence(work, capsys, words, message):
-    face(work / "other/a.png")
+    for name in ("a.png", "b.jpg", "b.png"):
+        face(work / "other" / name)
     Path("empty").mkdir()
     Path("broken.pth").write_bytes(Path("codeformer.pth").read_bytes()[:5000])
     torch.save({"params_ema": small.build("VQAutoEncoder").state_dict()}, "vqgan_code1024.pth")

@@ -81,8 +81,9 @@ class VectorQuantizer(nn.Module):
 class GumbelQuantizer(nn.Module):
     """Codes drawn from predicted odds, softly, so that gradients reach the odds.
 
-    Jang et al., Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, at temperature 1; the loss is the divergence
-    of the odds from the uniform distribution, KL(q || 1/K) = sum q log(K q), averaged over the positions.
+    Jang et al., Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, eq. 2; `temperature` is 1 until a training
+    sets it.  The loss is the divergence of the odds from the uniform distribution, KL(q || 1/K) = sum q log(K q), averaged
+    over the positions.
 
     forward: features (N, emb_dim, h, w) to :class:`Quantized`.  In training codes are drawn by torch's generator, in
     evaluation they are the likeliest: a picture is then always decoded alike (published code draws there too).
@@ -102,11 +103,12 @@ class GumbelQuantizer(nn.Module):
         self.straight_through, self.kl_weight = straight_through, kl_weight
         self.proj = nn.Conv2d(emb_dim, codebook_size, 1)
         self.embed = nn.Embedding(codebook_size, emb_dim)
+        self.register_buffer("temperature", torch.ones(()), persistent=False)  # a tensor: to change it compiles nothing anew
 
     def forward(self, z: Tensor) -> Quantized:
         logits = self.proj(z).float()
         if self.training:
-            weights = F.gumbel_softmax(logits, hard=self.straight_through, dim=1)
+            weights = F.gumbel_softmax(logits, self.temperature, hard=self.straight_through, dim=1)
             codes = weights.argmax(dim=1)
             feat = torch.einsum("nkhw,kc->nchw", weights, self.embed.weight)
         else:
@@ -122,9 +124,14 @@ class GumbelQuantizer(nn.Module):
 
 
 def squared_distances(vectors: Tensor, centres: Tensor) -> Tensor:
-    """(n, k), of vectors (n, C) to centres (k, C): z^2 + e^2 - 2 z e."""
-    products = torch.addmm(centres.square().sum(dim=1), vectors, centres.t(), alpha=-2)
-    return products.add_(vectors.square().sum(dim=1, keepdim=True))
+    """(n, k), float32, of vectors (n, C) to centres (k, C): z^2 + e^2 - 2 z e.
+
+    Not in bf16, under autocast either: what is left of the large terms decides which centre is the nearest.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        vectors, centres = vectors.float(), centres.float()
+        products = torch.addmm(centres.square().sum(dim=1), vectors, centres.t(), alpha=-2)
+        return products.add_(vectors.square().sum(dim=1, keepdim=True))
 
 
 def nearest(vectors: Tensor, centres: Tensor) -> Tensor:

@@ -87,9 +87,11 @@ const chosen = {text: "", count: Infinity, order: ""};  // which cards are shown
 
 function buildGallery() {
   const sections = data.sections.map((section, i) => {
+    const all = section.pictures.length;
     const shown = section.pictures.map((picture, j) => [picture, `p${i}-${j}`]).filter(([p]) => p.columns.length);
+    const count = `${shown.length}${shown.length < all ? ` of ${all}` : ""} ${all === 1 ? "picture" : "pictures"}`;
     return h("section", {id: `set${i}`, class: "dataset"},
-      h("h2", {}, section.name, h("small", {}, ` ${shown.length} ${shown.length === 1 ? "picture" : "pictures"}`)),
+      h("h2", {}, section.name, h("small", {}, ` ${count}`)),
       section.note ? h("p", {class: "note"}, section.note) : null,
       shown.length ? h("div", {class: "cards"}, shown.map(([picture, id]) => card(picture, id)))
                    : h("p", {class: "empty"}, "No pictures were kept of this set."));
