@@ -90,15 +90,21 @@ def load_weights(
         given = path_or_state_dict
         file = given if isinstance(given, Checkpoint) else read_checkpoint(given)
         source, state = file.path, file.state(key, network)
+    refuse_other_weights(network, state, source, strict)
+    own = network.state_dict()
+    name = "" if key is None else f"{key}."
+    refuse_no_numbers({name + k: state[k] for k in own if k in state}, source)
+    network.load_state_dict(state, strict=False)
+
+
+def refuse_other_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool = True) -> None:
+    """CheckpointError where `state` is another network's; see :func:`load_weights`.  Both may be without memory."""
     own = network.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     differing = [k for k in own if k in state and own[k].shape != state[k].shape]
     if differing or (strict and (missing or unexpected)) or len(missing) == len(own):
         raise CheckpointError(f"{source}: {_mismatch(network, state, missing, unexpected, differing)}")
-    name = "" if key is None else f"{key}."
-    refuse_no_numbers({name + k: state[k] for k in own if k in state}, source)
-    network.load_state_dict(state, strict=False)
 
 
 def refuse_other_kind(file: Checkpoint, cls: type[nn.Module], keywords: Mapping[str, Any]) -> None:
@@ -145,19 +151,28 @@ def load_declared_weights(component: nn.Module, keyword: str, declared: WeightFi
 
 
 def _fill(component: nn.Module, keyword: str, declared: WeightFile, value: str) -> None:
-    kind, part = type(component).__name__, component.get_submodule(declared.module)
+    part = component.get_submodule(declared.module)
     path = declared_path(part, keyword, value)
     if declared.made_by and not os.path.exists(path):
         raise CheckpointError(f"{path}: this file does not exist: {declared.made_by}")
     file = read_checkpoint(path)
+    state = declared_state(component, keyword, declared, file)
+    load_weights(part, Checkpoint(file.path, {"params": state}), strict=not declared.partial)
+
+
+def declared_state(component: nn.Module, keyword: str, declared: WeightFile, file: Checkpoint) -> State:
+    """The weights of a file that go into the part of `component` that `declared` names.  CheckpointError where they are another
+    network's.  Component and weights may be without memory."""
+    kind, part = type(component).__name__, component.get_submodule(declared.module)
     own, state = part.state_dict(), file.state(network=part)
     if declared.extra_keys:
         state = {k: v for k, v in state.items() if k in own}
         if not state:
-            raise CheckpointError(f"{path}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
+            raise CheckpointError(f"{file.path}: holds none of the weights that {kind} looks for ({listed(list(own), 3)})")
     if declared.partial and (unknown := [k for k in state if k not in own]):
-        raise CheckpointError(f"{path}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
-    load_weights(part, Checkpoint(file.path, {"params": state}), strict=not declared.partial)
+        raise CheckpointError(f"{file.path}: {kind} has no place for its {listed(unknown, 3)}; `{keyword}` is a {declared.doc}")
+    refuse_other_weights(part, state, file.path, strict=not declared.partial)
+    return state
 
 
 def declared_path(part: nn.Module, keyword: str, value: str) -> str | Path:

@@ -15,6 +15,8 @@ Path = tuple[str | int, ...]  # where an option stands, from the top of the file
 class UserError(Exception):
     """The base of all of them."""
 
+    exit_code = 2
+
 
 class OptionError(UserError):
     """An option is unknown, missing or wrong.  `path` is where it stands in the options."""

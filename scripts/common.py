@@ -48,12 +48,15 @@ def add_conversion_arguments(parser: Parser) -> None:
 
 
 def run(name: str, work: Callable[[], Any], interrupted: str = "interrupted; the same command goes on from here") -> int:
-    """Do the work; the exit code: 2 and a sentence for what the user can mend, 130 where it was interrupted."""
+    """Do the work; the exit code: 2 and a sentence for what the user can mend, 130 where it was interrupted.
+
+    An error that has an exit code of its own ends with that.
+    """
     try:
         work()
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: {interrupted}", file=sys.stderr)
         return 130

@@ -17,13 +17,15 @@ import msgspec
 import yaml
 from tqdm import tqdm
 
+from facerestore.data.image_io import picture_size
 from facerestore.data.names import natural
-from facerestore.data.storage import Storage
+from facerestore.data.storage import Folder, Storage
 from facerestore.errors import DataError, OptionError, first_line, listed, nearest
 from facerestore.files import atomic_write, remove_unfinished
 
 FOLDER = Path(__file__).resolve().parents[2] / "options" / "protocols"
 MANIFEST = "protocol.json"
+BUILDER = "scripts/build_protocol.py"
 
 
 class NamedProtocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,17 +70,48 @@ def named_protocol(name: str) -> NamedProtocol:
 
 
 def refuse_other_pictures(protocol: NamedProtocol, names: Sequence[str], root: str | None) -> None:
-    """DataError where a data set has another number of pictures, or other names than the list that lies in `root`."""
+    """DataError where a data set has another number of pictures, or others than the list that lies in `root`, whose files are
+    read for it."""
     if len(names) != protocol.count:
         raise DataError(
             f"protocol {protocol.name} has {protocol.count} pictures and the data set {len(names)}: "
-            f"leave `protocol` out, or get them all ({protocol.published}; scripts/build_protocol.py)"
+            f"leave `protocol` out, or get them all ({protocol.published}; {BUILDER})"
         )
     listing = Path(root or "") / MANIFEST
     if root and listing.is_file():
-        held = json.loads(listing.read_text())
-        if held["protocol"] != protocol.name or set(held["pictures"]) != set(names):
-            raise DataError(f"{listing} lists other pictures than those of protocol {protocol.name}: build it anew")
+        _refuse_other_files(_read_listing(listing), protocol, names, listing)
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What `protocol.json` says.
+
+    Args:
+        protocol: the name of the protocol
+        pictures: name -> SHA-256 of its file
+    """
+
+    protocol: str
+    pictures: dict[str, str]
+
+
+def _read_listing(path: Path) -> Listing:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Listing)
+    except (msgspec.DecodeError, OSError) as error:
+        raise DataError(f"{path} is no list of pictures ({first_line(error)}): build it anew by {BUILDER}") from None
+
+
+def _refuse_other_files(listing: Listing, protocol: NamedProtocol, names: Sequence[str], path: Path) -> None:
+    """DataError where the pictures beside a list are not those of it, by their names or by their content."""
+    if listing.protocol != protocol.name or set(listing.pictures) != set(names):
+        raise DataError(f"{path} lists other pictures than those of protocol {protocol.name}: build it anew by {BUILDER}")
+    folder = Folder(str(path.parent), MANIFEST)
+    changed = [name for name in names if hashlib.sha256(folder.read(name)).hexdigest() != listing.pictures[name]]
+    if changed:
+        raise DataError(
+            f"{len(changed)} of {len(names)} pictures of {path.parent} are not those that {path.name} lists "
+            f"({listed(changed, 3)}): build it anew by {BUILDER}"
+        )
 
 
 def build(protocol: NamedProtocol, source: Storage, output: str, people: Iterable[str] = ()) -> int:
@@ -111,6 +144,7 @@ def build(protocol: NamedProtocol, source: Storage, output: str, people: Iterabl
         )
     for name in tqdm(chosen, unit="picture"):
         data, path = source.read(name), root / files[posixpath.basename(name)]
+        picture_size(data, source.path(name))  # refuses what is none
         if not (path.is_file() and path.read_bytes() == data):
             atomic_write(path, data, durable=False)
             written += 1
@@ -121,22 +155,22 @@ def build(protocol: NamedProtocol, source: Storage, output: str, people: Iterabl
 
 def select(protocol: NamedProtocol, names: Sequence[str], people: Iterable[str] = ()) -> list[str]:
     """The protocol's pictures among those of an archive; DataError where they are not there."""
-    wanted, chosen = set(people), list(names)
-    if protocol.pick == "first_of_each_person" and len(names) != protocol.count:
+    wanted, chosen, found = set(people), list(names), f"the archive {len(names)}"
+    if wanted and protocol.pick == "all":
+        raise DataError(f"{protocol.name} has all pictures of its archive, whoever they show: leave --people out")
+    if wanted or (protocol.pick == "first_of_each_person" and len(names) != protocol.count):
         first: dict[str, str] = {}
         for name in sorted(names, key=natural):
             first.setdefault(posixpath.basename(posixpath.dirname(name)), name)
-        chosen = [name for person, name in first.items() if not wanted or person in wanted]
         if lacking := sorted(wanted - set(first)):
             raise DataError(f"the archive has no folder of {listed(lacking, 3)}: it is not the one that {protocol.name} is of")
+        chosen = [name for person, name in first.items() if not wanted or person in wanted]
+        whole = f"the archive {len(chosen)} persons ({len(names)} pictures)"
+        found = f"--people names {len(chosen)} persons" if wanted else whole
     if len(chosen) != protocol.count:
-        hint = (
-            " (of all persons: name the list of those that are tested by --people)"
-            if len(chosen) > protocol.count and not (wanted or protocol.pick == "all")
-            else ""
-        )
+        many = len(chosen) > protocol.count and not (wanted or protocol.pick == "all")
+        hint = " (of all persons: name the list of those that are tested by --people)" if many else ""
         raise DataError(
-            f"{protocol.name} has {protocol.count} pictures and the archive {len(chosen)}{hint}: it is published at "
-            f"{protocol.published}"
+            f"{protocol.name} has {protocol.count} pictures and {found}{hint}: it is published at {protocol.published}"
         )
     return chosen

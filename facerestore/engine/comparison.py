@@ -6,9 +6,7 @@ they are there; a row whose weights and options are those of before is not measu
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from facerestore.config import Options, load_options
-from facerestore.config.tree import to_yaml
 from facerestore.data.image_io import read_image, tensor_to_image
 from facerestore.data.loader import evaluation_loader
+from facerestore.engine.children import program, run_program
 from facerestore.engine.evaluation import evaluation_sets
 from facerestore.engine.logs import number
-from facerestore.engine.recipe import Planned, program
+from facerestore.engine.origins import Origin
+from facerestore.engine.recipe import Planned
 from facerestore.engine.report import DataSection, Picture, write_report
 from facerestore.engine.scores import BASELINES, directions
-from facerestore.errors import DataError, OptionError, UserError
-from facerestore.files import atomic_write, digest
+from facerestore.errors import DataError, OptionError
+from facerestore.files import atomic_write
 from facerestore.registry import MODELS
 
 Figures = dict[str, dict[str, dict[str, float | str]]]  # data set -> row -> metric -> value; infinity as text, as in JSON
@@ -58,12 +57,14 @@ class Row:
         """Where test.py leaves what it finds."""
         return Path(self.options.path.results_root) / self.options.name
 
-    def state(self) -> str:
-        """A digest of all that its figures come from: options, and weights of it and of the stages before."""
-        files = [self.stage.weights(net) for net in self.stage.made]
-        files += [Path(value) for value in self.stage.taken.values()]
-        words = [to_yaml(self.options.raw), *(digest(file) for file in files if file.exists())]
-        return hashlib.sha256("\n".join(words).encode()).hexdigest()
+    @property
+    def kind(self) -> str:
+        """Of which data sets its figures are: those of a test, or where there are none, of the validation."""
+        return "test" if any(key.startswith("test") for key in self.options.datasets) else "val"
+
+    def origin(self) -> Origin:
+        """What its figures come from: options, and weights of it and of the stages before."""
+        return Origin.of(self.options.raw, {**{net: self.stage.weights(net) for net in self.stage.made}, **self.stage.taken})
 
 
 def rows_of(planned: Iterable[Planned], folder: str | Path) -> list[Row]:
@@ -91,12 +92,12 @@ class Table:
     """What was measured, as `table.json` keeps it.
 
     Args:
-        states: row -> the state in which it was measured
+        states: row -> the origin of its figures
         figures: row -> data set -> method of the test -> metric -> value
         protocols: metric -> how it was measured
     """
 
-    states: dict[str, str] = field(default_factory=dict)
+    states: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
     protocols: dict[str, Any] = field(default_factory=dict)
 
@@ -127,19 +128,19 @@ def compare(rows: Sequence[Row], folder: Path, processes: int = 1, say: Callable
         say: told what begins, and the table in the end
 
     Raises:
+        StoppedError: it was asked to stop
         UserError: a test failed
     """
     table = read_table(folder / "table.json")
     names = [row.name for row in rows]
     for name, row in zip(names, rows, strict=True):
-        state = row.state()
+        state = row.origin().as_json()
         if table.states.get(name) == state:
             say(f"row {name}: measured already")
             continue
         say(f"row {name}: {row.folder}")
         command = program("test.py", row.stage.stage.options, row.overrides, processes)
-        if code := subprocess.run(command, check=False).returncode:
-            raise UserError(f"the test of row {name!r} ended with exit code {code}; the same command goes on from there")
+        run_program(command, f"the test of row {name!r}")
         scores = json.loads((row.folder / "scores.json").read_text(encoding="utf-8"))
         table.states[name] = state
         table.figures[name] = {dataset: measured["mean"] for dataset, measured in scores["datasets"].items()}
@@ -148,6 +149,8 @@ def compare(rows: Sequence[Row], folder: Path, processes: int = 1, say: Callable
     _write(folder / "table.json", table, names)
     figures = table.by_set(names)
     say("\n" + as_text(figures))
+    if caption := caption_of(rows):
+        say(f"\n{caption}")
     say(f"table: {folder / 'table.json'}; report: {_report(folder, rows, table, figures)}")
     return table
 
@@ -178,6 +181,12 @@ def _write(path: Path, table: Table, names: Sequence[str]) -> None:
     atomic_write(path, json.dumps(content, indent=2))
 
 
+def caption_of(rows: Iterable[Row]) -> str:
+    """What a reader should know of the rows whose figures are of a validation; nothing where all have test sets."""
+    validated = [row.name for row in rows if row.kind == "val"]
+    return f"Of validation sets, as the options have no `test_*` set: {', '.join(validated)}" if validated else ""
+
+
 def as_text(figures: Figures) -> str:
     """The tables as lines of text, a paragraph for each data set; a dash where a row has no figure."""
     paragraphs = []
@@ -199,7 +208,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _report(folder: Path, rows: Sequence[Row], table: Table, figures: Figures) -> Path:
     """A page with the tables, and of every data set the first pictures as each row restored them."""
     means = {s: {row: {k: float(v) for k, v in of.items()} for row, of in lines.items()} for s, lines in figures.items()}
-    sections = [DataSection(name, pictures, means[name]) for name, pictures in _pictures(rows, table).items()]
+    sections = [DataSection(name, pictures, means[name], caption_of(rows)) for name, pictures in _pictures(rows, table).items()]
     better = directions(rows[0].options.val)
     return write_report(folder / "report.html", title=folder.name, sections=sections, better=better, protocols=table.protocols)
 
@@ -207,7 +216,7 @@ def _report(folder: Path, rows: Sequence[Row], table: Table, figures: Figures) -
 def _pictures(rows: Sequence[Row], table: Table) -> dict[str, list[Picture]]:
     """The first pictures of each data set, from the given one over the rows to the truth."""
     options, found = rows[0].options, {}
-    for key, (section, dataset) in (evaluation_sets(options, ("test",)) or evaluation_sets(options, ("val",))).items():
+    for key, (section, dataset) in evaluation_sets(options, (rows[0].kind,)).items():
         where = section.name or key
         pictures = found.setdefault(where, [])
         for batch in islice(evaluation_loader(dataset, seed=dataset.seed), options.val.report_pictures):

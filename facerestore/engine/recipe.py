@@ -14,17 +14,14 @@ A recipe is a YAML file (options/codeformer_recipe.yml is one):
         row: predicted by a transformer           # the table's row with its figures
     set: [datasets.train.dataroot_gt=FOLDER]      # for all stages; a stage may have a `set` of its own
 
-All stages are checked before the first begins.  A stage that has its last checkpoint is passed over, one that was interrupted
-goes on.
+All stages are checked before the first begins: options, gates, and whether weights fit the networks that take them.  A stage
+that has its last checkpoint is passed over, one that was interrupted goes on, and one that was trained from other weights or
+options than the recipe's is refused.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,45 +31,13 @@ from msgspec import Meta
 
 from facerestore.config import Options, load_options
 from facerestore.config.tree import from_file
-from facerestore.engine.logs import LOSSES, Curves, read_curves
+from facerestore.engine.children import program, run_program
+from facerestore.engine.gates import Gate, pass_gates
+from facerestore.engine.origins import ORIGIN_FILE, Origin, deciding, read_origin, write_origin
+from facerestore.engine.resume import saved_iterations
+from facerestore.engine.wiring import refuse_misfit
 from facerestore.errors import OptionError, UserError, listed, nearest
 from facerestore.registry import REQUIRED, Parameter, bind, parameters_of
-
-ROOT = Path(__file__).resolve().parents[2]
-LAST = 10  # values of a curve that a gate looks at
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Bounds on a term of the training's curves, or on a figure of its last validation.
-
-    Args:
-        at_least: the smallest value that passes
-        at_most: the largest value that passes
-        on: the validation set on which it was measured; by default it is a term of the training
-        of: the method of which it is the figure there
-        above: another method there, whose figure must be smaller
-    """
-
-    at_least: float | None = None
-    at_most: float | None = None
-    on: str | None = None
-    of: str = "restored"
-    above: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.above and not self.on:
-            raise OptionError("methods are compared on a validation set: name it as `on`", ("above",))
-
-    def why_not(self, value: float, other: float | None = None) -> str | None:
-        """What is missing where `value` does not pass; `other` is what the method `above` has reached."""
-        if self.at_least is not None and not value >= self.at_least:
-            return f"at least {self.at_least:g}"
-        if self.at_most is not None and not value <= self.at_most:
-            return f"at most {self.at_most:g}"
-        if other is not None and not value > other:
-            return f"more than the {other:.4g} of {self.above}"
-        return None
 
 
 @dataclass(frozen=True)
@@ -122,6 +87,10 @@ class Planned:
     def made(self) -> list[str]:
         """The networks that it trains."""
         return ["net_" + key.removeprefix("optim_") for key in self.options.train.optimizers]
+
+    def origin(self) -> Origin:
+        """What its weights come from when it is trained now."""
+        return Origin.of(deciding(self.options, {str(file) for file in self.taken.values()}), self.taken)
 
 
 def read_recipe(path: str | os.PathLike, overrides: Iterable[str] = ()) -> list[Planned]:
@@ -179,15 +148,22 @@ def _planned(name: str, stage: Stage, earlier: dict[str, Planned], common: tuple
         raise OptionError(f"{stage.options} has no `train` section", ("stages", name, "options"))
     if clash := next((p.name for p in earlier.values() if p.options.name == options.name), None):
         raise OptionError(f"stages {clash!r} and {name!r} are both called {options.name!r}", ("stages", name))
-    gates = {term: _gate(name, term, bounds) for term, bounds in stage.gate.items()}
+    for option, source in stage.takes.items():
+        try:
+            refuse_misfit(option, options, source, earlier[source.split(".")[0]].options)
+        except OptionError as error:
+            raise error.within(("stages", name, "takes", option)) from None
+    gates = {term: _gate(name, term, bounds, options) for term, bounds in stage.gate.items()}
     return Planned(name, stage, options, overrides, taken, gates)
 
 
-def _gate(stage: str, term: str, bounds: dict[str, float | str]) -> Gate:
+def _gate(stage: str, term: str, bounds: dict[str, float | str], options: Options) -> Gate:
     try:
-        return Gate(**bind(parameters_of(Gate), bounds, "a gate"))
+        gate = Gate(**bind(parameters_of(Gate), bounds, "a gate"))
+        gate.check(term, options)
     except OptionError as error:
         raise error.within(("stages", stage, "gate", term)) from None
+    return gate
 
 
 def run_recipe(planned: Iterable[Planned], processes: int = 1, say: Callable[[str], Any] = print) -> None:
@@ -199,61 +175,49 @@ def run_recipe(planned: Iterable[Planned], processes: int = 1, say: Callable[[st
         say: told what begins
 
     Raises:
-        UserError: a stage failed, or did not pass its gate
+        StoppedError: it was asked to stop, as a stage was
+        UserError: a stage failed, was trained from something else, or did not pass its gate
     """
     for stage in planned:
+        hold_to_origin(stage, say)
         if stage.done:
             say(f"stage {stage.name}: done already ({stage.folder})")
         else:
             say(f"stage {stage.name}: {stage.stage.options} ({stage.folder})")
-            code = subprocess.run(_command(stage, processes), check=False).returncode
-            if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-                raise UserError(f"stage {stage.name} was stopped before its end; the same command goes on from there")
-            if code:
-                raise UserError(f"stage {stage.name} ended with exit code {code}; the same command goes on from there")
+            run_program(_command(stage, processes), f"stage {stage.name}")
             if not stage.done:
                 raise UserError(f"stage {stage.name} was stopped before its end; the same command goes on from there")
-        pass_gates(stage, say)
+            write_origin(stage.folder / ORIGIN_FILE, stage.origin())
+        pass_gates(stage.name, stage.folder, stage.gates, say)
+
+
+def hold_to_origin(stage: Planned, say: Callable[[str], Any] = print) -> None:
+    """Note what a stage is trained from when it begins; refuse one that was trained from something else.
+
+    Args:
+        stage: the weights that it takes are there
+        say: told where an earlier run has left no note
+
+    Raises:
+        UserError: it took other weights, or has come to its end with other options
+    """
+    file, now = stage.folder / ORIGIN_FILE, stage.origin()
+    begun = stage.done or saved_iterations(stage.folder)
+    then = read_origin(file) if begun else None
+    if then is None:
+        if begun:
+            say(f"stage {stage.name}: warning: {stage.folder} does not say what it was trained from, and is taken as it is")
+        write_origin(file, now)
+        return
+    other = [f"weights as {option}" for option in then.other_weights(now)]
+    if stage.done and then.options != now.options:
+        other.append("options")
+    if other:
+        raise UserError(
+            f"stage {stage.name}: {stage.folder} was trained with other {' and '.join(other)} than the recipe has now: remove "
+            f"the folder to train it anew, give the stage another `name`, or remove {ORIGIN_FILE} there to take it as it is"
+        )
 
 
 def _command(stage: Planned, processes: int) -> list[str]:
     return [*program("train.py", stage.stage.options, stage.overrides, processes), "--auto_resume"]
-
-
-def program(name: str, options: str, overrides: Iterable[str], processes: int) -> list[str]:
-    """The command that runs train.py or test.py on an option file, changed by `overrides`."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    changes = [word for override in overrides for word in ("--set", override)]
-    return [sys.executable, *launcher, str(ROOT / name), "-opt", options, *changes]
-
-
-def pass_gates(stage: Planned, say: Callable[[str], Any] = print) -> None:
-    """UserError where a curve of a finished stage ends out of its bounds."""
-    charts = read_curves(stage.folder)
-    for term, gate in stage.gates.items():
-        what = f"{term} on {gate.on}" if gate.on else term
-        value, other = (_reached(stage, charts, term, gate, of) for of in (gate.of, gate.above))
-        if missing := gate.why_not(value, other):
-            raise UserError(
-                f"stage {stage.name}: {what} ended at {value:.4g}, and the recipe asks for {missing}: the next stage would "
-                "learn little from it; train it longer or otherwise, or change the gate"
-            )
-        say(f"stage {stage.name}: {what} {value:.4g} passes" + (f" ({gate.above} {other:.4g})" if gate.above else ""))
-
-
-def _reached(stage: Planned, charts: Curves, term: str, gate: Gate, method: str | None) -> float | None:
-    """Where a term of the training ended, or the figure of a method in the last validation; None for no method."""
-    if method is None:
-        return None
-    if gate.on is None:
-        curves = charts.get(LOSSES, {})
-        if term not in curves:
-            raise UserError(f"stage {stage.name}: its gate looks at {term!r}, which was not logged{nearest(term, curves)}")
-        return statistics.fmean(value for _, value in curves[term][-LAST:])
-    chart = f"{gate.on}: {term}"
-    if chart not in charts:
-        raise UserError(f"stage {stage.name}: its gate looks at {chart!r}, which was not measured{nearest(chart, charts)}")
-    if method not in charts[chart]:
-        known = listed(list(charts[chart]))
-        raise UserError(f"stage {stage.name}: its gate looks at {chart!r} of {method!r}, but there are {known} alone")
-    return charts[chart][method][-1][1]

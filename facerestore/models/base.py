@@ -154,6 +154,10 @@ class Method(ABC):
         """The same by name, for methods that train several restorers side by side."""
         return {"restored": self.restore(batch, ema)}
 
+    def restorers(self) -> tuple[str, ...]:
+        """The names that :meth:`restorations` gives."""
+        return ("restored",)
+
     def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
         """The codes of the pictures by the names of :meth:`restorations`, as far as they come of codes, and those of the truth
         (`TRUTH`) where they are known, of a method that `tells_codes`."""

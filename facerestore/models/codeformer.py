@@ -152,6 +152,10 @@ class CodeFormerIdxModel(Method):
         """What restored pictures are called: by their w where others stand beside them."""
         return f"w={self.fidelity_weight:g}" if self.compared_weights else "restored"
 
+    def restorers(self) -> tuple[str, ...]:
+        others = (f"w={w:g}" for w in self.compared_weights if w != self.fidelity_weight)
+        return self.restored_name, *others, *("lookup",) * self.compare_lookup
+
     def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
         found: dict[str | None, Tensor] = {}
         if self.g.predictor != "none":

@@ -67,6 +67,9 @@ class SRGANComparisonModel(Method):
         srresnet = self.inference_network("net_srresnet", ema)(batch.lq).image
         return {"SRResNet": srresnet, "SRGAN": self.restore(batch, ema)}
 
+    def restorers(self) -> tuple[str, ...]:
+        return "SRResNet", "SRGAN"
+
 
 def halves(logits: Tensor | list[Tensor]) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
     """The logits of the first and of the second half of a batch, at each scale."""

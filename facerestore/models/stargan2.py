@@ -178,6 +178,9 @@ class StarGANv2Model(Method):
         latent, reference = self._translated(batch, ("latent", "ref"), ema)
         return {"latent": latent, "reference": reference}
 
+    def restorers(self) -> tuple[str, ...]:
+        return "latent", "reference"
+
     def _translated(self, batch: Batch, ways: Sequence[str], ema: bool) -> list[Tensor]:
         """The sources in styles of the target domains, from each of the `ways`."""
         g, f, e = (self.inference_network(name, ema) for name in self.averaged)

@@ -77,7 +77,12 @@ def test_the_first_picture_of_each_person_is_taken_once(tiny, capsys, archive):
 def test_another_archive_is_refused_in_one_sentence_that_says_where_the_right_one_is(tiny, capsys):
     assert build("tiny", "lfw", "out") == 2
     said = capsys.readouterr().err
-    assert "2 pictures and the archive 3" in said and "--people" in said and "https://" in said and said.count("\n") == 1
+    assert (
+        "2 pictures and the archive 3 persons (6 pictures)" in said
+        and "--people" in said
+        and "https://" in said
+        and said.count("\n") == 1
+    )
     Path("people.txt").write_text("Ann\nZoe\n")
     assert build("tiny", "lfw", "out", "--people", "people.txt") == 2
     assert "no folder of Zoe" in capsys.readouterr().err and not Path("out").exists()
@@ -100,6 +105,44 @@ def test_results_name_the_protocol_and_another_set_is_refused(tiny, capsys):
     assert cli.test_main(["-opt", "test.yml"]) == 2 and "2 pictures and the data set 1" in capsys.readouterr().err
     section = dataclasses.asdict(load_options("test.yml").datasets["test_1"])
     assert section["protocol"] == "tiny"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"protocol": "tiny"}', '{"protocol": "tiny", "pictures": 5}', "\\xff"])
+def test_a_damaged_list_is_told(tiny, content):
+    Path("out").mkdir()
+    Path("out/protocol.json").write_bytes(content.encode().replace(b"\\xff", b"\xff"))
+    with pytest.raises(
+        DataError, match=r"out/protocol.json is no list of pictures .*: build it anew by scripts/build_protocol.py"
+    ):
+        protocols.refuse_other_pictures(named_protocol("tiny"), ["Ann_9", "Eve_9"], "out")
+
+
+def test_pictures_that_were_changed_are_named(tiny):
+    assert build("tiny", "lfw", "out", "--people", "people.txt") == 0
+    protocols.refuse_other_pictures(named_protocol("tiny"), ["Ann_9", "Eve_9"], "out")
+    write_image("out/Eve_9.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match=r"1 of 2 pictures of out are not those that protocol.json lists \(Eve_9\)"):
+        protocols.refuse_other_pictures(named_protocol("tiny"), ["Ann_9", "Eve_9"], "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"a text", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_refused(tiny, capsys, content):
+    Path("lfw/Eve/Eve_9.png").write_bytes(content)
+    assert build("tiny", "lfw", "out", "--people", "people.txt") == 2
+    assert "Eve/Eve_9.png" in capsys.readouterr().err and not Path("out/protocol.json").exists()
+
+
+def test_people_are_applied_whatever_the_number_of_pictures(tiny, capsys):
+    Path("people.txt").write_text("Zoe\n")
+    assert build("tiny", "lfw/Ann", "out", "--people", "people.txt") == 2
+    assert "no folder of Zoe" in capsys.readouterr().err
+    Path("people.txt").write_text("Ann\n")
+    assert build("tiny", "lfw", "out", "--people", "people.txt") == 2
+    assert "tiny has 2 pictures and --people names 1 persons" in capsys.readouterr().err
+    text = Path("protocols/tiny.yml").read_text().replace("pick: first_of_each_person", "pick: all")
+    Path("protocols/tiny.yml").write_text(text)
+    assert build("tiny", "lfw/Ann", "out", "--people", "people.txt") == 2
+    assert "leave --people out" in capsys.readouterr().err
 
 
 def test_two_pictures_of_one_name_are_refused(tiny):
