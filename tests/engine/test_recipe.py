@@ -214,6 +214,7 @@ def test_methods_name_their_restorations_beforehand(file):
     assert set(model.method.restorers()) == set(model.restorations(batch))
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_trained_from_something_else_is_refused(here, capsys):
     file = write(TWO.replace("GATE", "0"))
     record = Path("experiments/debug_codeformer_stage2/origin.json")
@@ -260,7 +261,7 @@ sys.exit(run("parent", lambda: run_program([sys.executable, "child.py"], "stage 
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_is_passed_on_and_waited_for(number, tmp_path):
     name = number.name
     (tmp_path / "child.py").write_text(CHILD.replace("SIGTERM", name).replace("143", str(128 + number)))
