@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from facerestore.errors import UserError
@@ -23,6 +24,7 @@ from facerestore.files import digest
 MODELS = "face_recognition_models"  # the package that holds dlib's files
 LANDMARKS = "shape_predictor_68_face_landmarks.dat"
 ENCODER = "dlib_face_recognition_resnet_model_v1.dat"
+CHIP = 150  # side in pixels of the faces that the encoder takes
 
 
 class LandmarkFinder(Protocol):
@@ -67,6 +69,11 @@ class DlibFaces:
         """(128,) for the largest face in uint8 RGB (H, W, 3); None where no face is found."""
         points = self.points(image)
         return None if points is None else np.array(self.encoder.compute_face_descriptor(image, points))
+
+    def embedding_of_whole(self, image: np.ndarray) -> np.ndarray:
+        """(128,) for uint8 RGB (H, W, 3) that is an aligned face."""
+        size = (CHIP, CHIP)
+        return np.array(self.encoder.compute_face_descriptor(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)))
 
     def protocol(self) -> dict[str, str]:
         return {"network": f"dlib {self.dlib.__version__}", "landmarks_sha256": digest(self.folder / LANDMARKS)}

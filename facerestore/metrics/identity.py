@@ -125,25 +125,29 @@ def network_input(image: Tensor, colours: Literal["gray", "rgb"], size: int) -> 
 
 @METRICS.register("calculate_dlib_identity_distance")
 class DlibIdentityDistance(PictureMetric):
-    """How far dlib sees the restored face from the true one, each found and aligned in its picture.  Lower is better.
+    """How far dlib sees the restored face from the true one.  Lower is better.
 
-    Not a number where no face is found in one of the two.  dlib's network was trained for the Euclidean distance: two
+    Not a number where a face is sought in each picture, and none is found in one of the two.  dlib's network was trained for the Euclidean distance: two
     pictures of one person lie within 0.6.  Needs the extra `faces`.
     """
 
-    def __init__(self, unit: Unit = "cosine"):
+    def __init__(self, unit: Unit = "cosine", aligned: bool = False):
         """
         Args:
             unit: 1 - cosine similarity, the angle in degrees, the Euclidean distance, or the mean absolute difference
+            aligned: whether pictures are aligned faces, which are taken whole; else a face is sought and aligned in each, and
+                in less than some 100 pixels none is found
         """
         super().__init__()
-        self.unit = unit
+        self.unit, self.aligned = unit, aligned
 
     def open(self) -> None:
         dlib_faces()
 
     def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
-        return for_each_pair(image, target, dlib_faces().embedding, DISTANCES[self.unit])
+        faces = dlib_faces()
+        look = faces.embedding_of_whole if self.aligned else faces.embedding
+        return for_each_pair(image, target, look, DISTANCES[self.unit])
 
     def protocol(self) -> dict[str, Any]:
         return {"colours": "RGB, 8 bits", **dlib_faces().encoder_protocol()}
@@ -153,11 +157,16 @@ class DlibIdentityDistance(PictureMetric):
 class DlibIdentitySimilarity(DlibIdentityDistance):
     """How alike dlib finds the restored face and the true one: the cosine of the two embeddings.  Higher is better.
 
-    Not a number where no face is found in one of the two.  Needs the extra `faces`.
+    Not a number where a face is sought in each picture, and none is found in one of the two.  Needs the extra `faces`.
     """
 
-    def __init__(self) -> None:
-        super().__init__("cosine")
+    def __init__(self, aligned: bool = False):
+        """
+        Args:
+            aligned: whether pictures are aligned faces, which are taken whole; else a face is sought and aligned in each, and
+                in less than some 100 pixels none is found
+        """
+        super().__init__("cosine", aligned)
 
     def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
         return 1 - super().forward(image, target)

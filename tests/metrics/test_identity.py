@@ -155,6 +155,15 @@ def test_dlibs_embeddings_are_compared():
     assert float(alike(image, target)) == pytest.approx(0) and float(alike(image, image)) == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("standins")
+def test_aligned_faces_are_taken_whole():
+    dark, bright = torch.full((1, 3, 8, 8), 0.1), torch.ones(1, 3, 8, 8)
+    for kind, same in (("distance", 0), ("similarity", 1)):
+        options = {"type": f"calculate_dlib_identity_{kind}"}
+        assert math.isnan(build_metric(options)(dark, bright))
+        assert float(build_metric({**options, "aligned": True})(dark, bright)) == pytest.approx(same)
+
+
 class Box:
     """As dlib's rectangles."""
 
@@ -192,8 +201,8 @@ class Dlib:
     def face_recognition_model_v1(self, path: str):
         return self
 
-    def compute_face_descriptor(self, image: np.ndarray, shape: Shape) -> list[float]:
-        return [shape.side, 0.5]
+    def compute_face_descriptor(self, image: np.ndarray, shape: Shape | None = None) -> list[float]:
+        return [shape.side, 0.5] if shape else list(image.shape)
 
 
 @pytest.fixture
@@ -209,6 +218,7 @@ def test_dlib_looks_at_the_largest_face(libraries):
     found, image = faces.DlibFaces(), np.ones((8, 8, 3), np.uint8)
     assert found.landmarks(image).tolist() == [[9, 2], [3, 4]] and found.embedding(image).tolist() == [9, 0.5]
     assert found.landmarks(0 * image) is None and found.embedding(0 * image) is None
+    assert found.embedding_of_whole(0 * image).tolist() == [150, 150, 3]
     told = found.encoder_protocol()
     assert told["network"] == "dlib 0" and len(told["landmarks_sha256"]) == len(told["encoder_sha256"]) == 64
     assert told["landmarks_sha256"] != told["encoder_sha256"]
