@@ -127,8 +127,8 @@ def network_input(image: Tensor, colours: Literal["gray", "rgb"], size: int) -> 
 class DlibIdentityDistance(PictureMetric):
     """How far dlib sees the restored face from the true one.  Lower is better.
 
-    Not a number where a face is sought in each picture, and none is found in one of the two.  dlib's network was trained for the Euclidean distance: two
-    pictures of one person lie within 0.6.  Needs the extra `faces`.
+    Not a number where a face is sought in each picture, and none is found in one of the two.  dlib's network was trained for
+    the Euclidean distance: two pictures of one person lie within 0.6.  Needs the extra `faces`.
     """
 
     def __init__(self, unit: Unit = "cosine", aligned: bool = False):
