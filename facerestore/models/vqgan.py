@@ -20,13 +20,13 @@ from facerestore.losses.hints import Weight
 from facerestore.metrics.base import TRUTH, Codes
 from facerestore.models.adaptive_adversary import AdaptiveAdversary
 from facerestore.models.base import DiscriminatorNetwork, Method, Terms, Turn
-from facerestore.registry import ARCHS, MODELS, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm
+from facerestore.registry import ARCHS, MODELS, AdversarialTerm, FeatureTerm, Iteration, Part, Period, PixelTerm, parameters_of
 
 CodingNetwork = Annotated[nn.Module, Part(ARCHS, offers=("image", "codes", "code_loss", "feat"))]
 Temperature = Annotated[float, Meta(gt=0, le=1)]
 
 USAGE_DECAY = 0.99  # of the running shares of the codes
-CODEBOOK_CARE = ("codebook_kmeans_iter", "dead_codes_restart_every")  # keywords
+CODEBOOK_CARE, GUMBEL = ("codebook_kmeans_iter", "dead_codes_restart_every"), ("gumbel_cooling", "gumbel_coldest")  # keywords
 DEAD = 0.01  # a code is dead whose running share is below this part of an equal share: unused for 460 iterations
 
 
@@ -53,7 +53,7 @@ class VQGANModel(Method):
         net_d_start_iter: there is no adversary up to this iteration
         codebook_kmeans_iter: before this iteration the codebook becomes the centres of its batch's features; 0: never
         dead_codes_restart_every: in every n-th iteration dead codes become features of its batch; by default never
-        gumbel_cooling_iter: iterations in which the temperature of gumbel codes would fall from 1 to 0, as published
+        gumbel_cooling: iterations in which the temperature of gumbel codes would fall from 1 to 0, as published
         gumbel_coldest: where it stops: a mixture of codes that is nearly one, as in evaluation
     """
 
@@ -79,7 +79,7 @@ class VQGANModel(Method):
         net_d_start_iter: Iteration = 0,
         codebook_kmeans_iter: Iteration = 0,
         dead_codes_restart_every: Period | None = None,
-        gumbel_cooling_iter: Period = 160_000,
+        gumbel_cooling: Period = 160_000,
         gumbel_coldest: Temperature = 1 / 16,
     ):
         self.g = network_g
@@ -87,7 +87,7 @@ class VQGANModel(Method):
         self.codebook_weight = (codebook_opt or {}).get("loss_weight", 1.0)
         self.generator_turn, self.adversary_turn = Turn.after(net_g_start_iter, net_d_iters), Turn.after(net_d_start_iter)
         self.kmeans_iter, self.restart_every = codebook_kmeans_iter, dead_codes_restart_every
-        self.cooling_iter, self.coldest = gumbel_cooling_iter, gumbel_coldest
+        self.cooling, self.coldest = gumbel_cooling, gumbel_coldest
         self.shares: Tensor | None = None  # running shares of the codes (codebook_size,), once there are any
 
     def step(self, batch: Batch, it: int) -> None:
@@ -95,7 +95,7 @@ class VQGANModel(Method):
         if it == self.kmeans_iter:
             self.start_codebook(batch.gt, it)
         if isinstance(self.g.quantize, GumbelQuantizer):
-            self.g.quantize.temperature.fill_(max(self.coldest, 1 - it / self.cooling_iter))
+            self.g.quantize.temperature.fill_(max(self.coldest, 1 - it / self.cooling))
         if self.generator_turn.includes(it):
             with self.phase("g") as loss:
                 out = self.g(batch.gt)
@@ -172,8 +172,9 @@ class VQGANModel(Method):
     def check(cls, networks: Mapping[str, nn.Module], keywords: Mapping[str, Any], held: Collection[str] | None) -> None:
         """Only codes that are looked up by their distance can be put where features are; only drawn ones have a temperature."""
         looked_up = isinstance(networks["network_g"].quantize, VectorQuantizer)
-        for keyword in ("gumbel_cooling_iter", "gumbel_coldest") if looked_up else CODEBOOK_CARE:
-            if keywords.get(keyword):
+        defaults = {p.name: p.default for p in parameters_of(cls)}
+        for keyword in GUMBEL if looked_up else CODEBOOK_CARE:
+            if keywords.get(keyword, defaults[keyword]) != defaults[keyword]:
                 kind, why = ("gumbel", "drawn by chance") if looked_up else ("nearest", "found by distance")
                 raise OptionError(f"`{keyword}` needs `quantizer: {kind}`: other codes are not {why}", (keyword,))
 

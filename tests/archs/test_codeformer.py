@@ -85,6 +85,7 @@ def test_other_sizes(img_size, ch_mult, latent_size):
     assert output.codes.shape == (1, (img_size >> (len(ch_mult) - 1)) ** 2)
 
 
+@pytest.mark.slow(10)
 def test_fusion_in_other_formats(x):
     network = codeformer().eval()
     expected = network(x, w=0.7, adain=True).image.detach()

@@ -25,6 +25,7 @@ from tests import parity
 from tests.archs import small
 
 every_network = pytest.mark.parametrize("name", ARCHS.names())
+LARGE = ("CodeFormer", "FAN", "RestoreFormer", "VQAutoEncoder")  # also when they are small
 
 
 def test_every_network_has_a_small_one():
@@ -91,7 +92,9 @@ def test_discriminators_take_a_gradient_penalty(name):
     assert first.isfinite().all() and first.any()
 
 
-@every_network
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow(10)) if name in LARGE else name for name in ARCHS.names()]
+)
 def test_state_and_copies_carry_the_network(name):
     network, inputs = small.build(name), small.inputs(name)
     network.train()(*inputs)  # statistics and power iterations move

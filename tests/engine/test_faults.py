@@ -446,6 +446,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, train):
     assert picture.read_bytes() == content
 
 
+@pytest.mark.slow(10)
 def test_a_full_disk_is_told_and_harms_no_checkpoint(tmp_path, train):
     train("train.total_iter=2", "logger.save_checkpoint_freq=2")
     size = (tmp_path / "experiments/run/models/net_g_2.pth").stat().st_size

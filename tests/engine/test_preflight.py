@@ -51,7 +51,12 @@ def refusal(result) -> str:
     return err
 
 
-@pytest.mark.parametrize("options", TRAININGS, ids=lambda p: p.stem)
+LONG = ("gfpgan_v1", "gfpgan_clean")  # gfpgan_v1_simple is there
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param(p, marks=[pytest.mark.slow(15)] if p.stem in LONG else [], id=p.stem) for p in TRAININGS]
+)
 def test_every_debug_option_file_passes_and_leaves_nothing(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert train_main(["-opt", str(options), "--preflight", *QUICK]) == 0

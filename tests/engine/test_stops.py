@@ -205,6 +205,7 @@ def start_again(rank: int, size: int, folder: str) -> None:
     assert cli.train_main(["-opt", str(DEBUG / "sr.yml"), *words]) == 0
 
 
+@pytest.mark.slow(10)
 def test_a_restart_that_one_agent_alone_knows_of_is_one_for_all(tmp_path, train):
     train("train.total_iter=2")
     mp.spawn(start_again, (2, str(tmp_path)), nprocs=2)

@@ -106,7 +106,7 @@ def test_codes_that_are_drawn_cannot_be_put_where_features_are():
 
 
 def test_the_temperature_of_drawn_codes_falls_as_published():
-    gumbel = model("network_g.quantizer=gumbel", "train.gumbel_cooling_iter=4")
+    gumbel = model("network_g.quantizer=gumbel", "train.gumbel_cooling=4")
     found = []
     for it in (1, 3, 4, 9):
         gumbel.step(batch(it), it)
