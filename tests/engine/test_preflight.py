@@ -51,11 +51,11 @@ def refusal(result) -> str:
     return err
 
 
-LONG = ("gfpgan_v1", "gfpgan_clean")  # gfpgan_v1_simple is there
+LENGTHY = ("gfpgan_v1", "gfpgan_clean")  # gfpgan_v1_simple is there
 
 
 @pytest.mark.parametrize(
-    "options", [pytest.param(p, marks=[pytest.mark.slow(15)] if p.stem in LONG else [], id=p.stem) for p in TRAININGS]
+    "options", [pytest.param(p, marks=[pytest.mark.slow(15)] if p.stem in LENGTHY else [], id=p.stem) for p in TRAININGS]
 )
 def test_every_debug_option_file_passes_and_leaves_nothing(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
