@@ -79,7 +79,8 @@ class CodeFormerIdxModel(Method):
         self.g, self.vqgan, self.compare_lookup = network_g, network_vqgan, compare_lookup
         self.feat_weight = feat_loss_weight if use_hq_feat_loss else None
         self.entropy_weight = entropy_loss_weight if cross_entropy_loss else None
-        self.fidelity_weight, self.compared_weights, self.adain = fidelity_weight, compared_weights, adain
+        self.fidelity_weight, self.adain = fidelity_weight, adain
+        self.compared_weights = {f"w={w:g}": w for w in compared_weights if w != fidelity_weight}  # by their names
 
     def step(self, batch: Batch, it: int) -> None:
         self.codes_step(batch)
@@ -142,7 +143,7 @@ class CodeFormerIdxModel(Method):
         return self.restore_with(batch, self.fidelity_weight, ema)
 
     def restorations(self, batch: Batch, ema: bool = True) -> dict[str, Tensor]:
-        others = {f"w={w:g}": self.restore_with(batch, w, ema) for w in self.compared_weights if w != self.fidelity_weight}
+        others = {name: self.restore_with(batch, w, ema) for name, w in self.compared_weights.items()}
         if self.compare_lookup:
             others["lookup"] = unmasked(self.vqgan(batch.lq).image, batch)
         return {self.restored_name: self.restore(batch, ema), **others}
@@ -153,8 +154,7 @@ class CodeFormerIdxModel(Method):
         return f"w={self.fidelity_weight:g}" if self.compared_weights else "restored"
 
     def restorers(self) -> tuple[str, ...]:
-        others = (f"w={w:g}" for w in self.compared_weights if w != self.fidelity_weight)
-        return self.restored_name, *others, *("lookup",) * self.compare_lookup
+        return self.restored_name, *self.compared_weights, *("lookup",) * self.compare_lookup
 
     def codes(self, batch: Batch, ema: bool = True) -> dict[str | None, Codes]:
         found: dict[str | None, Tensor] = {}
